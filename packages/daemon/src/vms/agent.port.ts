@@ -1,0 +1,100 @@
+import type { Duplex } from "node:stream";
+
+/** The port to the program in the guest. Everything that comes from it is a claim. */
+
+/** Ran before anything of the image: what the guest is told about itself. */
+export interface GuestSetup {
+  /** Kernel modules to load from the initramfs, in order, without path and suffix ("virtio_blk"). */
+  readonly modules: readonly string[];
+  /** Block devices by slot: the serial that the driver gave each disk is the slot's name. */
+  readonly disks: { readonly root: string; readonly writable: string; readonly modules: string | null };
+  readonly hostname: string;
+  /** 32 hex digits. */
+  readonly machineId: string;
+  /** The host's clock, nanoseconds since 1970. */
+  readonly clockNs: bigint;
+  /** 64 bytes from the host's random source. */
+  readonly entropy: Uint8Array;
+  /** Lines of /etc/hosts and /etc/resolv.conf. */
+  readonly hosts: string;
+  readonly resolvConf: string;
+}
+
+export interface GuestExec {
+  /** 1 to 64 of A-Za-z0-9_- ; the guest runs one id once. */
+  readonly id: string;
+  readonly argv: readonly string[];
+  /** NAME=VALUE. */
+  readonly env: readonly string[];
+  readonly cwd: string;
+  /** "" is root; else USER[:GROUP], names or numbers, looked up in the guest's own /etc/passwd and /etc/group. */
+  readonly user: string;
+  readonly tty: { readonly rows: number; readonly cols: number } | null;
+  readonly stdin: boolean;
+  readonly overflow: "block" | "drop";
+}
+
+export type OutputStream = "stdout" | "stderr";
+
+export interface ExecStatus {
+  readonly id: string;
+  readonly running: boolean;
+  readonly exitCode: number | null;
+  /** For example "SIGKILL". */
+  readonly signal: string | null;
+  readonly oomKilled: boolean;
+}
+
+export type ExecEvent =
+  /** `offset` counts bytes of this stream from the command's start; a jump says how much was dropped. */
+  | { readonly type: "output"; readonly stream: OutputStream; readonly offset: number; readonly bytes: Uint8Array }
+  /** All output was delivered before it. */
+  | { readonly type: "exit"; readonly status: ExecStatus };
+
+export interface AgentHello {
+  readonly version: number;
+  readonly epoch: number;
+  /** Sessions that the agent has counted in this epoch, this one included. */
+  readonly sessions: number;
+  /** Whether setup was done in this epoch. */
+  readonly ready: boolean;
+}
+
+export interface ExecAttachment extends AsyncDisposable {
+  /** Events in order; a second iteration is an error. Output is kept in the guest until `acknowledge`d. Ends after exit; throws when the session ends before. */
+  readonly events: AsyncIterable<ExecEvent>;
+  /** Output of `stream` before `offset` is safe with the reader: the guest may forget it. */
+  acknowledge(stream: OutputStream, offset: number): void;
+  /** Resolves when the guest has taken the bytes into its window (back-pressure of this stream only). */
+  writeStdin(bytes: Uint8Array, options: { signal: AbortSignal }): Promise<void>;
+  closeStdin(): Promise<void>;
+  resize(size: { readonly rows: number; readonly cols: number }): Promise<void>;
+  sendSignal(name: string): Promise<void>;
+}
+
+/** One connection to the agent. Requests reject with GUEST_AGENT_TIMEOUT, GUEST_AGENT_PROTOCOL or the guest's own typed refusal. */
+export interface AgentSession extends AsyncDisposable {
+  readonly hello: AgentHello;
+  /** Settles when the channel is gone; never rejects. */
+  readonly closed: Promise<void>;
+  /** Milliseconds by step. Throws GUEST_SETUP_FAILED with the step's name and errno. */
+  setup(config: GuestSetup, options: { signal: AbortSignal }): Promise<Readonly<Record<string, number>>>;
+  /** Starts it, or finds it started. Throws COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, GUEST_USER_UNKNOWN. */
+  exec(spec: GuestExec, options: { signal: AbortSignal }): Promise<void>;
+  /** Follows the output of one exec from `offsets` (default: what is still unacknowledged). One attachment per exec at a time: a new one ends the old. Throws EXEC_NOT_FOUND. */
+  attach(execId: string, options: { signal: AbortSignal }): Promise<ExecAttachment>;
+  list(options: { signal: AbortSignal }): Promise<readonly ExecStatus[]>;
+  /** Forgets an ended exec: its id may then run again. Idempotent. */
+  forget(execId: string, options: { signal: AbortSignal }): Promise<void>;
+  sendSignal(execId: string, name: string, options: { signal: AbortSignal }): Promise<void>;
+  ping(options: { signal: AbortSignal }): Promise<void>;
+  /** Flushes the guest's file systems. */
+  sync(options: { signal: AbortSignal }): Promise<void>;
+  /** Ends all processes (TERM, then KILL after graceMs), unmounts, syncs and powers off. Resolves when the guest has acknowledged it. */
+  powerOff(graceMs: number, options: { signal: AbortSignal }): Promise<void>;
+}
+
+export interface AgentConnector {
+  /** Speaks HELLO over `channel`; discards what came before it. Owns the channel from then on. */
+  connect(channel: Duplex, options: { epoch: number; signal: AbortSignal }): Promise<AgentSession>;
+}

@@ -1,0 +1,100 @@
+import type { Duplex } from "node:stream";
+import type { ProcessIdentity } from "@kiln/std/node";
+
+/** The port to one kind of VMM. Nothing here names a particular one; what a driver can do is data. */
+export interface DriverCapabilities {
+  readonly pause: boolean;
+  readonly memorySnapshot: boolean;
+  readonly accels: readonly string[];
+}
+
+/** What a driver found when it looked at its VMM and tried to boot with it. */
+export interface DriverReport {
+  readonly name: string;
+  /** null where the VMM is not installed. */
+  readonly version: string | null;
+  /** "kvm" or "tcg"; null where it cannot run at all. */
+  readonly accel: string | null;
+  /** Why this accel: one sentence for `doctor`. */
+  readonly reason: string;
+}
+
+export const DISK_SLOTS = ["root", "writable", "modules", "work"] as const;
+export type DiskSlot = (typeof DISK_SLOTS)[number];
+
+export interface DiskSpec {
+  readonly slot: DiskSlot;
+  readonly path: string;
+  readonly readOnly: boolean;
+}
+
+export interface KernelFiles {
+  /** Paths of the extracted ELF kernel and of the initramfs that holds the agent. */
+  readonly vmlinux: string;
+  readonly initramfs: string;
+  /** Identifies the pair, for cached answers. */
+  readonly digest: string;
+}
+
+export interface VmmSpec {
+  readonly id: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly kernel: KernelFiles;
+  readonly disks: readonly DiskSpec[];
+  /** A directory of this VM's own, mode 0700, for sockets. It exists. */
+  readonly directory: string;
+  /** The uid and gid that the VMM runs as; null keeps the daemon's own. Never 0. */
+  readonly uid: number | null;
+}
+
+/** Names a running VMM well enough to find it again after a restart of the daemon. JSON. */
+export interface VmmRef {
+  readonly driver: string;
+  readonly vmId: string;
+  readonly identity: ProcessIdentity;
+  readonly directory: string;
+  readonly accel: string;
+}
+
+export type VmmEnd =
+  /** The guest powered off or rebooted. */
+  | { readonly reason: "guest-shutdown" }
+  | { readonly reason: "guest-panic"; readonly console: string }
+  /** Killed by the driver because the caller asked for it. */
+  | { readonly reason: "killed" }
+  /** The VMM's process ended by itself or by a stranger. */
+  | { readonly reason: "vmm-died"; readonly detail: string };
+
+/** A VMM that runs. */
+export interface Vmm {
+  readonly ref: VmmRef;
+  /** A fresh connection to the agent's port. One at a time: the driver closes the one before. Throws VMM_FAILED. */
+  openAgentChannel(options: { signal: AbortSignal }): Promise<Duplex>;
+  /** Settles once, when no process of the VMM is left. Never rejects. */
+  readonly ended: Promise<VmmEnd>;
+  /** The newest bytes of the guest's console, bounded by the driver. Empty once it has ended. */
+  console(options: { signal: AbortSignal }): Promise<Uint8Array>;
+  pause(options: { signal: AbortSignal }): Promise<void>;
+  resume(options: { signal: AbortSignal }): Promise<void>;
+  /** Ends the VMM at once; idempotent; resolves when `ended` has. */
+  kill(): Promise<void>;
+  /** Lets go of the VMM, which runs on: the daemon is ending. */
+  detach(): Promise<void>;
+}
+
+export interface Driver {
+  readonly name: string;
+  readonly capabilities: DriverCapabilities;
+  /** Looks at the VMM and, with a kernel, boots to choose the accel. Joined and cached: with the host kernel and the VMM's version. */
+  probe(kernel: KernelFiles | null, options: { signal: AbortSignal }): Promise<DriverReport>;
+  /**
+   * Starts a VMM. Returning means: the process runs and its channel can be opened. An abort or a failure leaves no process and no socket.
+   * Throws VMM_NOT_FOUND, VMM_TOO_OLD, VMM_FAILED (with the VMM's own words).
+   */
+  boot(spec: VmmSpec, options: { signal: AbortSignal }): Promise<Vmm>;
+  /** Takes over a VMM that an earlier daemon started; null where it does not run any more. Throws VMM_FAILED where it runs but does not answer. */
+  adopt(ref: VmmRef, options: { signal: AbortSignal }): Promise<Vmm | null>;
+  /** Ends processes of this driver that were started below `directory` (found by their marker in /proc), and no others. Returns how many. */
+  endStrays(directory: string): Promise<number>;
+}

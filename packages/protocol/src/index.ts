@@ -1,0 +1,8 @@
+/** What every side of Kiln agrees on: schemas, ids, the error table. No I/O. */
+export * from "./errors.ts";
+export * from "./ids.ts";
+export * from "./limits.ts";
+export * from "./schemas/host.ts";
+export * from "./schemas/image.ts";
+export * from "./schemas/operation.ts";
+export * from "./schemas/vm.ts";

@@ -1,0 +1,39 @@
+import { z } from "zod";
+
+export const OPERATION_STATES = ["queued", "running", "succeeded", "failed", "cancelled"] as const;
+export type OperationState = (typeof OPERATION_STATES)[number];
+
+export const OPERATION_KINDS = [
+  "vm.create",
+  "vm.start",
+  "vm.stop",
+  "vm.delete",
+  "image.pull",
+  "package.fetch",
+  "rootfs.build",
+  "kernel.build",
+] as const;
+export type OperationKind = (typeof OPERATION_KINDS)[number];
+
+export const progress = z.object({ done: z.number(), total: z.number().nullable(), unit: z.string() });
+export type Progress = z.output<typeof progress>;
+
+export const operationView = z.object({
+  id: z.string(),
+  kind: z.enum(OPERATION_KINDS),
+  key: z.string(),
+  subject: z.string(),
+  state: z.enum(OPERATION_STATES),
+  phase: z.string().nullable(),
+  position: z.int().nullable(),
+  progress: progress.nullable(),
+  waiters: z.int(),
+  joined: z.string().nullable(),
+  startedAt: z.string(),
+  finishedAt: z.string().nullable(),
+  phases: z.array(z.object({ name: z.string(), ms: z.number() })),
+  error: z.object({ code: z.string(), detail: z.string(), hint: z.string(), causes: z.array(z.string()) }).nullable(),
+  /** What the operation made: a VM's id, an artifact's digest. */
+  result: z.string().nullable(),
+});
+export type OperationView = z.output<typeof operationView>;
