@@ -5,4 +5,6 @@ export * from "./limits.ts";
 export * from "./schemas/host.ts";
 export * from "./schemas/image.ts";
 export * from "./schemas/operation.ts";
+export * from "./schemas/stream.ts";
 export * from "./schemas/vm.ts";
+export * from "./streams.ts";
