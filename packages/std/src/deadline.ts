@@ -1,0 +1,52 @@
+import type { Clock } from "./clock.ts";
+
+export interface DeadlineOptions {
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  /** Makes the error of a missed deadline. */
+  readonly onTimeout: () => Error;
+}
+
+/**
+ * Runs `run` with a signal that aborts after `ms` or when the caller's own signal aborts, and always waits
+ * until `run` has stopped. Rejects with the error of `onTimeout` if the deadline passed and `run` failed
+ * (its error becomes the cause if there is none), else as `run` does. A result that arrives in spite of the
+ * deadline is returned, so that nothing that `run` made is lost.
+ */
+export async function withDeadline<T>(
+  ms: number,
+  run: (signal: AbortSignal) => Promise<T>,
+  options: DeadlineOptions,
+): Promise<T> {
+  const { signal, clock, onTimeout } = options;
+  signal.throwIfAborted();
+  const inner = new AbortController();
+  const finished = new AbortController();
+  let timeout: Error | null = null;
+  const forward = () => inner.abort(signal.reason);
+  signal.addEventListener("abort", forward, { once: true });
+  const timer = clock.sleep(ms, { signal: finished.signal }).then(
+    () => {
+      if (inner.signal.aborted) return;
+      timeout = onTimeout();
+      inner.abort(timeout);
+    },
+    (error: unknown) => {
+      if (!finished.signal.aborted) inner.abort(error);
+    },
+  );
+  try {
+    return await run(inner.signal);
+  } catch (error) {
+    throw timeout === null ? error : explain(timeout, error);
+  } finally {
+    signal.removeEventListener("abort", forward);
+    finished.abort();
+    await timer;
+  }
+}
+
+function explain(timeout: Error, error: unknown): Error {
+  if (error !== timeout) timeout.cause ??= error;
+  return timeout;
+}

@@ -1,0 +1,33 @@
+/** Primitives on top of Linux: files, processes, locks. Node only. */
+export { hasCode } from "./errno.ts";
+export {
+  armedFailpoint,
+  declareFailpoint,
+  failpoint,
+  FailpointError,
+  listFailpoints,
+  type ArmedFailpoint,
+  type Failpoint,
+  type FailpointAction,
+} from "./failpoints.ts";
+export { fileFingerprint, sameFingerprint, type FileFingerprint } from "./fingerprint.ts";
+export { fsyncDirectory, fsyncTree } from "./fsync.ts";
+export { tryLockFile, type FileLock } from "./lock-file.ts";
+export {
+  identifyProcess,
+  processState,
+  signalProcess,
+  type ProcessIdentity,
+} from "./process-identity.ts";
+export { publishDirectory, type PublishDirectoryOptions } from "./publish-directory.ts";
+export {
+  publishBytes,
+  publishFile,
+  type IfExists,
+  type PublishedFile,
+  type PublishFileOptions,
+  type PublishTarget,
+} from "./publish-file.ts";
+export { longSocketPath, type SocketPath } from "./socket-path.ts";
+export { TargetExistsError } from "./staging.ts";
+export { runTool, ToolError, type ToolOptions, type ToolOutput } from "./tool.ts";

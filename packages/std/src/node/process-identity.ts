@@ -1,0 +1,121 @@
+import { readFileSync, readlinkSync } from "node:fs";
+import { hasCode } from "./errno.ts";
+
+/**
+ * A process, named so that no other can be mistaken for it: a pid counts only in one pid namespace of one
+ * boot, and is used again there after its process has ended, but then with another start time.
+ */
+export interface ProcessIdentity {
+  /** /proc/sys/kernel/random/boot_id. */
+  readonly bootId: string;
+  /** The namespace in which `pid` counts, as the link of /proc/PID/ns/pid says it: "pid:[4026531836]". */
+  readonly pidNamespace: string;
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks since boot. */
+  readonly startTime: string;
+}
+
+/**
+ * The identity of the process that has `pid` now; null if there is none or it is a zombie. `pidNamespace` is
+ * that of the caller, in which it sees this pid, so that a process that leads a namespace of its own can be found again.
+ */
+export async function identifyProcess(pid: number): Promise<ProcessIdentity | null> {
+  const found = readStat(pid);
+  if (found === null || hasEnded(found)) return null;
+  return { bootId: readBootId(), pidNamespace: ownNamespace(), pid, startTime: found.startTime };
+}
+
+/**
+ * Whether that very process lives. A zombie is dead, so is every process of an earlier boot. "unknown": it
+ * belongs to another pid namespace or is hidden from this user, and whoever asks must treat it as alive.
+ */
+export async function processState(
+  identity: ProcessIdentity,
+): Promise<"alive" | "dead" | "unknown"> {
+  return stateNow(identity);
+}
+
+/**
+ * Sends the signal if that very process lives and is visible; says whether it did. Look and signal happen in
+ * one turn without a wait between them: the pid would have to be freed and used again within microseconds.
+ * Throws EPERM if the process belongs to someone else.
+ */
+export async function signalProcess(
+  identity: ProcessIdentity,
+  signal: NodeJS.Signals,
+): Promise<boolean> {
+  if (stateNow(identity) !== "alive") return false;
+  try {
+    process.kill(identity.pid, signal);
+    return true;
+  } catch (error) {
+    if (hasCode(error, "ESRCH")) return false;
+    throw error;
+  }
+}
+
+function stateNow(identity: ProcessIdentity): "alive" | "dead" | "unknown" {
+  if (identity.bootId !== readBootId()) return "dead";
+  if (identity.pidNamespace !== ownNamespace()) return "unknown";
+  const found = readStat(identity.pid);
+  if (found === null) return isHidden(identity.pid) ? "unknown" : "dead";
+  return found.startTime === identity.startTime && !hasEnded(found) ? "alive" : "dead";
+}
+
+interface ProcessStat {
+  readonly state: string;
+  readonly startTime: string;
+}
+
+/** /proc is memory: these reads never wait for a disk. */
+function readStat(pid: number): ProcessStat | null {
+  if (!Number.isSafeInteger(pid) || pid < 1) throw new RangeError(`${pid} is not a pid`);
+  try {
+    return parseStat(readFileSync(`/proc/${pid}/stat`, "latin1"));
+  } catch (error) {
+    if (hasCode(error, "ENOENT", "ESRCH")) return null;
+    throw error;
+  }
+}
+
+/** Parses /proc/PID/stat (proc(5)). The second field, the command in parentheses, may itself hold spaces and parentheses. */
+export function parseStat(text: string): ProcessStat {
+  const fields = text
+    .slice(text.lastIndexOf(")") + 1)
+    .trim()
+    .split(" ");
+  const [state, startTime] = [fields[3 - 3], fields[22 - 3]];
+  if (!text.includes(")") || !state || startTime === undefined || !/^[0-9]+$/.test(startTime)) {
+    throw new Error(`not a line of /proc/PID/stat: ${JSON.stringify(text)}`);
+  }
+  return { state, startTime };
+}
+
+/** Z: a zombie; X, x: gone in this moment. */
+function hasEnded({ state }: ProcessStat): boolean {
+  return state === "Z" || state === "X" || state === "x";
+}
+
+/** A /proc mounted with hidepid shows nothing of other users' processes; a signal would still be refused, not lost. */
+function isHidden(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    if (hasCode(error, "EPERM")) return true;
+    if (hasCode(error, "ESRCH")) return false;
+    throw error;
+  }
+}
+
+function readBootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+}
+
+/** Throws if /proc shows another pid namespace than the one this process lives in: no pid in it would mean anything. */
+function ownNamespace(): string {
+  if (readlinkSync("/proc/self") !== String(process.pid)) {
+    throw new Error("/proc belongs to another pid namespace; mount the right one");
+  }
+  return readlinkSync("/proc/self/ns/pid");
+}
