@@ -19,6 +19,8 @@ export interface DataFrame {
 export type ServerMessage =
   /** The command runs (exec), or the VM's command is attached. */
   | { readonly type: "started" }
+  /** The guest has taken stdin before `offset`; a client sends at most STDIN_WINDOW_BYTES past it. */
+  | { readonly type: "stdin-ack"; readonly offset: number }
   | { readonly type: "exit"; readonly exitCode: number | null; readonly signal: string | null; readonly oomKilled: boolean }
   | { readonly type: "error"; readonly problem: unknown };
 
@@ -29,6 +31,8 @@ export type ClientMessage =
   | { readonly type: "signal"; readonly signal: string }
   | { readonly type: "stdin-end" };
 
+/** Stdin on its way to a guest that does not read it; signals and acknowledgements pass it by. */
+export const STDIN_WINDOW_BYTES = 1 << 20;
 export const FRAME_HEADER_BYTES = 9;
 export const LENGTH_PREFIX_BYTES = 4;
 

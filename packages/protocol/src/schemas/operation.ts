@@ -8,8 +8,8 @@ export const OPERATION_KINDS = [
   "vm.start",
   "vm.stop",
   "vm.delete",
+  "image.ensure",
   "image.pull",
-  "package.fetch",
   "rootfs.build",
   "kernel.build",
 ] as const;

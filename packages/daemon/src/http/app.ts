@@ -1,0 +1,57 @@
+import { asKilnError, type DoctorReport, KilnError, LIMITS, toProblem } from "@kiln/protocol";
+import { Hono } from "hono";
+import type { Core } from "../operations/core.ts";
+import type { DaemonFacts, HomeUsage } from "../operations/report.ts";
+import type { BlobReceiver, ImageImporter } from "./content-routes.ts";
+import { contentRoutes } from "./content-routes.ts";
+import { hostRoutes } from "./host-routes.ts";
+import { imageRoutes } from "./image-routes.ts";
+import { operationRoutes } from "./operation-routes.ts";
+import { vmRoutes } from "./vm-routes.ts";
+
+/** What the routes need beyond the core; given by main. */
+export interface ApiParts {
+  readonly core: Core;
+  readonly facts: DaemonFacts;
+  readonly usage: HomeUsage;
+  readonly blobs: BlobReceiver;
+  readonly importer: ImageImporter;
+  readonly examine: (options: { signal: AbortSignal }) => Promise<DoctorReport>;
+  readonly failpoints: () => readonly string[];
+  readonly collectContent: () => Promise<void>;
+  /** Ends the daemon after the answer was sent; VMs run on. */
+  readonly stop: () => void;
+}
+
+/** The API as a function from request to response; tests need no port. */
+export const createApp = (parts: ApiParts): Hono => {
+  const app = new Hono();
+  app.use(async (context, next) => {
+    const length = Number(context.req.header("content-length") ?? 0);
+    const isContent = context.req.path.startsWith("/v1/content/");
+    if (!isContent && length > LIMITS.requestBytes) {
+      throw new KilnError("REQUEST_TOO_LARGE", `the request has ${length} bytes; ${LIMITS.requestBytes} are allowed`);
+    }
+    await next();
+  });
+  app.route("/v1", hostRoutes(parts));
+  app.route("/v1/images", imageRoutes(parts));
+  app.route("/v1/content", contentRoutes(parts));
+  app.route("/v1/vms", vmRoutes(parts));
+  app.route("/v1/operations", operationRoutes(parts.core));
+  app.notFound((context) => problemResponse(new KilnError("NOT_FOUND", `there is no ${context.req.method} ${context.req.path} in this API`)));
+  app.onError((thrown) => {
+    const error = asKilnError(thrown);
+    if (error.code === "INTERNAL") parts.core.journal.error({ error: error.message, stack: describeStack(thrown) }, "a request failed");
+    return problemResponse(error);
+  });
+  return app;
+};
+
+export const problemResponse = (error: KilnError): Response => {
+  const headers = new Headers({ "content-type": "application/problem+json" });
+  if (error.status === 429 || error.status === 503) headers.set("retry-after", "1");
+  return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
+};
+
+const describeStack = (thrown: unknown): string => (thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown));

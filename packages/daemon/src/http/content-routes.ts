@@ -1,0 +1,34 @@
+import { type Digest, isDigest, KilnError } from "@kiln/protocol";
+import { Hono } from "hono";
+import type { ImportPlan } from "../images/ports.ts";
+import type { ApiParts } from "./app.ts";
+import { parameter } from "./parse.ts";
+
+export interface BlobReceiver {
+  has(digest: Digest): Promise<boolean>;
+  /** Throws CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH, DISK_FULL; nothing is left then. */
+  receive(digest: Digest, body: AsyncIterable<Uint8Array>, options: { size: number | null; signal: AbortSignal }): Promise<void>;
+}
+
+export interface ImageImporter {
+  plan(request: { reference: string; root: string; tag: string | null }, options: { signal: AbortSignal }): Promise<ImportPlan>;
+}
+
+const parseDigest = (text: string): Digest => {
+  if (!isDigest(text)) throw new KilnError("REQUEST_INVALID", `${text.slice(0, 80)} is not a digest: sha256: and 64 hex digits`);
+  return text;
+};
+
+export const contentRoutes = (parts: ApiParts): Hono =>
+  new Hono()
+    .get("/:digest", async (context) => {
+      const digest = parseDigest(parameter(context, "digest"));
+      return context.body(null, (await parts.blobs.has(digest)) ? 200 : 404);
+    })
+    .put("/:digest", async (context) => {
+      const digest = parseDigest(parameter(context, "digest"));
+      const length = context.req.header("content-length");
+      const body = context.req.raw.body ?? new ReadableStream({ start: (controller) => controller.close() });
+      await parts.blobs.receive(digest, body, { size: length === undefined ? null : Number(length), signal: context.req.raw.signal });
+      return context.json({}, 201);
+    });

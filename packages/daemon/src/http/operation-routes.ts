@@ -1,0 +1,24 @@
+import { Hono } from "hono";
+import { stream } from "hono/streaming";
+import type { Core } from "../operations/core.ts";
+import { parameter } from "./parse.ts";
+
+export const operationRoutes = (core: Core): Hono =>
+  new Hono()
+    .get("/", (context) => context.json(core.operations.list({ all: context.req.query("all") === "true" })))
+    .get("/:id", async (context) => {
+      const id = parameter(context, "id");
+      const waits = context.req.query("wait") === "true";
+      return context.json(waits ? await core.operations.wait(id, { signal: context.req.raw.signal }) : core.operations.get(id));
+    })
+    .get("/:id/watch", (context) => {
+      const id = parameter(context, "id");
+      core.operations.get(id);
+      context.header("content-type", "application/x-ndjson");
+      return stream(context, async (out) => {
+        const left = new AbortController();
+        out.onAbort(() => left.abort());
+        for await (const view of core.operations.watch(id, { signal: left.signal })) await out.writeln(JSON.stringify(view));
+      });
+    })
+    .post("/:id/cancel", (context) => context.json(core.operations.cancel(parameter(context, "id")), 202));

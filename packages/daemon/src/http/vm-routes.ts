@@ -1,0 +1,57 @@
+import { createVmRequest, encodeDataFrame, killVmRequest, LENGTH_PREFIX_BYTES, stopVmRequest } from "@kiln/protocol";
+import { type Context, Hono } from "hono";
+import { stream } from "hono/streaming";
+import { beginCreateVm } from "../operations/create-vm.ts";
+import { getVm } from "../operations/find-vm.ts";
+import { beginRemoveVm } from "../operations/remove-vm.ts";
+import { beginStartVm } from "../operations/start-vm.ts";
+import { beginStopVm, killVm } from "../operations/stop-vm.ts";
+import { readConsole, readLog } from "../operations/stream-vm.ts";
+import { waitForVm } from "../operations/wait-vm.ts";
+import { toVmView } from "../vms/record.ts";
+import type { ApiParts } from "./app.ts";
+import { idempotencyKey, parameter, parseBody } from "./parse.ts";
+
+export const vmRoutes = ({ core }: ApiParts): Hono =>
+  new Hono()
+    .get("/", (context) => context.json(core.vms.list().map(toVmView)))
+    .post("/", async (context) => context.json(beginCreateVm(core, await parseBody(context, createVmRequest), idempotencyKey(context)), 202))
+    .get("/:vm", (context) => context.json(toVmView(getVm(core.vms, parameter(context, "vm")))))
+    .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), idempotencyKey(context)), 202))
+    .post("/:vm/stop", async (context) => {
+      const { timeoutMs } = await parseBody(context, stopVmRequest);
+      return context.json(beginStopVm(core, parameter(context, "vm"), { timeoutMs, idempotencyKey: idempotencyKey(context) }), 202);
+    })
+    .post("/:vm/kill", async (context) => {
+      const { signal } = await parseBody(context, killVmRequest);
+      await killVm(core, parameter(context, "vm"), signal);
+      return context.body(null, 204);
+    })
+    .delete("/:vm", (context) => {
+      const force = context.req.query("force") === "true";
+      return context.json(beginRemoveVm(core, parameter(context, "vm"), { force, idempotencyKey: idempotencyKey(context) }), 202);
+    })
+    .get("/:vm/wait", async (context) => context.json(await waitForVm(core, parameter(context, "vm"), { signal: context.req.raw.signal })))
+    .get("/:vm/console", async (context) => {
+      const bytes = await readConsole(core, parameter(context, "vm"), { signal: context.req.raw.signal });
+      return context.body(new Uint8Array(bytes), 200, { "content-type": "application/octet-stream" });
+    })
+    .get("/:vm/logs", (context) => streamLog(context, { core }));
+
+/** Data frames, each behind its length as u32 little-endian. */
+const streamLog = (context: Context, { core }: Pick<ApiParts, "core">): Response => {
+  const record = getVm(core.vms, parameter(context, "vm"));
+  const follow = context.req.query("follow") === "true";
+  context.header("content-type", "application/vnd.kiln.stream");
+  return stream(context, async (out) => {
+    const left = new AbortController();
+    out.onAbort(() => left.abort());
+    for await (const chunk of await readLog(core, record, { follow, signal: left.signal })) {
+      const frame = encodeDataFrame(chunk);
+      const length = new Uint8Array(LENGTH_PREFIX_BYTES);
+      new DataView(length.buffer).setUint32(0, frame.length, true);
+      await out.write(length);
+      await out.write(frame);
+    }
+  });
+};

@@ -1,0 +1,44 @@
+import type { Digest } from "@kiln/protocol";
+import type { ResolvedImage } from "./ports.ts";
+
+/** A name and what it was resolved to. */
+export interface ImageRecord {
+  readonly reference: string;
+  readonly image: ResolvedImage;
+  /** The rootfs is a function of it. */
+  readonly rootfsKey: string;
+  readonly createdAt: string;
+}
+
+/** What stat said of a file when it was published; a difference at use means: hash it again (I7). */
+export interface Fingerprint {
+  readonly size: number;
+  readonly ino: string;
+  readonly mtimeNs: string;
+  readonly ctimeNs: string;
+}
+
+export interface RootfsRecord {
+  readonly key: string;
+  /** sha256 of the ext4 file. */
+  readonly digest: Digest;
+  readonly fingerprint: Fingerprint;
+  readonly createdAt: string;
+}
+
+/** Where images and rootfs are recorded: after their files, never before. Synchronous. */
+export interface ImageStore {
+  putImage(record: ImageRecord): void;
+  getImage(reference: string): ImageRecord | null;
+  listImages(): readonly ImageRecord[];
+  /** Drops the name. Throws IMAGE_NOT_FOUND, IMAGE_IN_USE, in the transaction that looks it up (I23). */
+  removeImage(reference: string): void;
+  putRootfs(record: RootfsRecord): void;
+  getRootfs(key: string): RootfsRecord | null;
+  listRootfs(): readonly RootfsRecord[];
+  /** Drops the record unless an image or a VM uses it; says whether it did. */
+  removeUnusedRootfs(key: string): boolean;
+  /** Drops a record whose file is missing or damaged. */
+  forgetRootfs(key: string): void;
+  isRootfsInUse(key: string): boolean;
+}

@@ -1,0 +1,25 @@
+import type { Digest } from "@kiln/protocol";
+
+export interface KernelRecord {
+  readonly key: string;
+  /** For example "debian-cloud". */
+  readonly name: string;
+  readonly version: string;
+  /** Where it came from: the package and its version. */
+  readonly source: string;
+  /** Identifies the agent and the builder that made it; a set of another one is not used for new VMs. */
+  readonly builderDigest: string;
+  /** sha256 of the set's manifest. */
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly createdAt: string;
+}
+
+export interface KernelStore {
+  putKernel(record: KernelRecord): void;
+  getKernel(key: string): KernelRecord | null;
+  /** Newest first. */
+  listKernels(): readonly KernelRecord[];
+  forgetKernel(key: string): void;
+  isKernelInUse(key: string): boolean;
+}

@@ -1,0 +1,79 @@
+import { asKilnError, KilnError } from "@kiln/protocol";
+import type { VmmRef } from "../vms/driver.port.ts";
+import type { VmRecord } from "../vms/record.ts";
+import { type Core, errorView, nowIso } from "./core.ts";
+import { followRun } from "./follow-run.ts";
+import { removeVm } from "./remove-vm.ts";
+import { createRun, MAIN_EXEC } from "./running-vms.ts";
+
+const ADOPT_MS = 10_000;
+
+/**
+ * What an earlier daemon left, brought in line with what the OS says: VMs that run are taken over, those that do not
+ * are written down as ended, half-started ones are undone, deletions are finished. One VM's trouble is not another's.
+ */
+export const adoptVms = async (core: Core): Promise<void> => {
+  await Promise.all(core.vms.list().map((record) => adoptVm(core, record)));
+};
+
+const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
+  try {
+    if (record.state === "deleting") await removeVm(core, record.id, { force: true });
+    else if (record.state === "starting") await undoStart(core, record);
+    else if (record.state === "running" || record.state === "paused" || record.state === "stopping") await takeOver(core, record);
+  } catch (error) {
+    core.journal.error({ vm: record.id, error: asKilnError(error).message }, "a VM could not be adopted");
+  }
+};
+
+const undoStart = async (core: Core, record: VmRecord): Promise<void> => {
+  await core.driver.endStrays(core.disks.directory(record.id));
+  const error = new KilnError("VM_BOOT_FAILED", `the daemon ended while the VM ${record.name} was starting`, { object: record.name });
+  await writeEnd(core, record, error);
+};
+
+const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
+  const signal = AbortSignal.timeout(ADOPT_MS);
+  const run = record.vmm === null ? null : await connect(core, record, { ref: record.vmm, signal });
+  if (run === null) {
+    await core.driver.endStrays(core.disks.directory(record.id));
+    const error = new KilnError("VM_DIED", `the VM ${record.name} ended while no daemon ran`, { object: record.name });
+    await writeEnd(core, record, error);
+    return;
+  }
+  core.running.begin(run);
+  followRun(core, run);
+  core.journal.info({ vm: record.id, pid: record.vmm?.identity.pid }, "adopted a running VM");
+};
+
+const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal: AbortSignal }) => {
+  const { signal } = how;
+  const vmm = await core.driver.adopt(how.ref, { signal });
+  if (vmm === null) return null;
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => vmm.kill());
+  const { id, name, epoch } = record;
+  const session = await core.agent.connect(await vmm.openAgentChannel({ signal }), { epoch, signal });
+  const main = record.command === null ? null : await session.attach(MAIN_EXEC, { signal });
+  const log = (await core.logs.open(id)) ?? (await core.logs.create(id));
+  undo.move();
+  return createRun({ id, name, epoch, vmm, log, session, main });
+};
+
+const writeEnd = async (core: Core, record: VmRecord, error: KilnError): Promise<void> => {
+  const end = { state: "failed" as const, error: errorView(error), finishedAt: nowIso(core), vmm: null };
+  core.vms.change(record.id, end, { from: [record.state] });
+  if (record.autoRemove) await removeVm(core, record.id, { force: true });
+};
+
+/** Removes directories of VMs that no record names, and ends what still runs in them. */
+export const sweepVmDirectories = async (core: Core): Promise<void> => {
+  const known = new Set<string>(core.vms.list().map((record) => record.id));
+  for (const id of await core.disks.list()) {
+    if (known.has(id)) continue;
+    const stray = id as VmRecord["id"];
+    const ended = await core.driver.endStrays(core.disks.directory(stray));
+    await core.disks.remove(stray);
+    core.journal.warn({ vm: id, ended }, "removed what an unknown VM left");
+  }
+};

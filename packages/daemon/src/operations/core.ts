@@ -1,0 +1,50 @@
+import type { KilnError, VmId } from "@kiln/protocol";
+import type { Clock, KeyedLock, RandomSource, Semaphore } from "@kiln/std";
+import type { Config } from "../config/config.ts";
+import type { ImageStore } from "../images/records.port.ts";
+import type { KernelStore } from "../kernels/records.port.ts";
+import type { Pipeline } from "../pipeline/pipeline.ts";
+import type { KernelSets, RootfsFiles } from "../pipeline/artifacts.port.ts";
+import type { AgentConnector } from "../vms/agent.port.ts";
+import type { VmDisks } from "../vms/disks.port.ts";
+import type { Driver } from "../vms/driver.port.ts";
+import type { VmLogs } from "../vms/log.port.ts";
+import type { VmStore } from "../vms/store.port.ts";
+import type { Operations } from "./operations.ts";
+import type { RunningVms } from "./running-vms.ts";
+
+/** Where the daemon says what nobody waits for. */
+export interface Journal {
+  info(fields: Readonly<Record<string, unknown>>, message: string): void;
+  warn(fields: Readonly<Record<string, unknown>>, message: string): void;
+  error(fields: Readonly<Record<string, unknown>>, message: string): void;
+}
+
+/** What the use cases work with; made once in main. */
+export interface Core {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly journal: Journal;
+  readonly operations: Operations;
+  readonly pipeline: Pipeline;
+  readonly vms: VmStore;
+  readonly images: ImageStore;
+  readonly kernels: KernelStore;
+  readonly rootfsFiles: RootfsFiles;
+  readonly kernelSets: KernelSets;
+  readonly disks: VmDisks;
+  readonly logs: VmLogs;
+  readonly driver: Driver;
+  readonly agent: AgentConnector;
+  readonly running: RunningVms;
+  /** One operation at a time on one VM (I18). */
+  readonly vmLocks: KeyedLock<VmId>;
+  /** Boots that run at once. */
+  readonly boots: Semaphore;
+}
+
+export const nowIso = (core: Pick<Core, "clock">): string => new Date(core.clock.now()).toISOString();
+
+/** What a record keeps of an error. */
+export const errorView = (error: KilnError): { code: string; detail: string } => ({ code: error.code, detail: error.message });

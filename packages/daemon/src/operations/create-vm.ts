@@ -1,0 +1,115 @@
+import { type CreateVm, DEFAULTS, type OperationView, type VmId } from "@kiln/protocol";
+import { randomHex } from "@kiln/std";
+import { type ResolvedCommand, resolveCommand } from "../images/command.ts";
+import type { WorkProgress } from "../pipeline/work.port.ts";
+import type { VmRecord } from "../vms/record.ts";
+import { type Core, nowIso } from "./core.ts";
+import { proposeName } from "./names.ts";
+import type { OperationContext } from "./operation.ts";
+import { removeVm } from "./remove-vm.ts";
+import { startOrRemove } from "./start-vm.ts";
+
+const VM_ID_BYTES = 6;
+const MACHINE_ID_BYTES = 16;
+
+/** create = resolve, reserve, start. Nothing is held while images and kernels are made; the reservation is one transaction. */
+export const beginCreateVm = (core: Core, request: CreateVm, idempotencyKey: string | null): OperationView => {
+  const name = request.name ?? proposeName(core.random);
+  return core.operations.begin(
+    { kind: "vm.create", key: name, subject: name },
+    async (context) => {
+      const record = await createVm(core, { ...request, name }, context);
+      if (request.start) await startOrUndo(core, record, context);
+      return record.id;
+    },
+    idempotencyKey === null ? null : { key: idempotencyKey, request },
+  );
+};
+
+const createVm = async (core: Core, request: CreateVm & { name: string }, context: OperationContext): Promise<VmRecord> => {
+  const onProgress = (progress: WorkProgress): void => {
+    context.phase(progress.phase);
+    context.report(progress.progress);
+  };
+  context.phase("resolve");
+  const options = { signal: context.signal, onProgress };
+  const [image, kernel] = await allOrNone(context.signal, (signal) => [
+    core.pipeline.ensureImage(request.image, { ...options, signal, pull: request.pull }),
+    core.pipeline.ensureKernel({ ...options, signal }),
+  ]);
+  const command = resolveCommand(image.image.config, request);
+  const rootfs = await core.pipeline.ensureRootfs(image, options);
+  context.phase("reserve");
+  context.signal.throwIfAborted();
+  return core.vms.reserve({
+    ...identity(core, request),
+    ...run(command, request),
+    image: request.image,
+    imageDigest: image.image.manifestDigest,
+    rootfsKey: rootfs.key,
+    rootfsDigest: rootfs.digest,
+    kernelKey: kernel.key,
+    kernelName: kernel.name,
+    createdAt: nowIso(core),
+    ...NEVER_RAN,
+    driver: core.driver.name,
+  });
+};
+
+const identity = (core: Core, request: CreateVm & { name: string }) => ({
+  id: randomHex(core.random, VM_ID_BYTES) as VmId,
+  name: request.name,
+  state: "created" as const,
+  hostname: request.hostname ?? request.name,
+  machineId: randomHex(core.random, MACHINE_ID_BYTES),
+  labels: request.labels,
+  autoRemove: request.autoRemove,
+});
+
+const run = (command: ResolvedCommand, request: CreateVm) => ({
+  command: command.argv === null ? null : [...command.argv],
+  env: [...command.env],
+  workingDir: command.workingDir,
+  user: command.user,
+  stopSignal: command.stopSignal,
+  tty: request.tty,
+  stdin: request.stdin,
+  cpus: request.cpus ?? DEFAULTS.cpus,
+  memoryBytes: request.memoryBytes ?? DEFAULTS.memoryBytes,
+  diskBytes: request.diskBytes ?? DEFAULTS.diskBytes,
+});
+
+const NEVER_RAN = {
+  epoch: 0,
+  bootId: null,
+  startedAt: null,
+  finishedAt: null,
+  exitCode: null,
+  signal: null,
+  error: null,
+  timings: {},
+  vmm: null,
+};
+
+/** A create that is cancelled while it starts its VM leaves none. */
+const startOrUndo = async (core: Core, record: VmRecord, context: OperationContext): Promise<void> => {
+  try {
+    await startOrRemove(core, record, context);
+  } catch (error) {
+    if (context.signal.aborted) await removeVm(core, record.id, { force: true });
+    throw error;
+  }
+};
+
+/** Runs both; when one fails the other is told to leave and awaited before the failure is thrown. */
+const allOrNone = async <One, Two>(outer: AbortSignal, start: (signal: AbortSignal) => [Promise<One>, Promise<Two>]): Promise<[One, Two]> => {
+  const abort = new AbortController();
+  const pair = start(AbortSignal.any([outer, abort.signal]));
+  try {
+    return await Promise.all(pair);
+  } catch (error) {
+    abort.abort(error);
+    await Promise.allSettled(pair);
+    throw error;
+  }
+};

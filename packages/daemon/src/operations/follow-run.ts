@@ -1,0 +1,141 @@
+import { asKilnError, KilnError } from "@kiln/protocol";
+import { withDeadline } from "@kiln/std";
+import type { ExecStatus } from "../vms/agent.port.ts";
+import type { VmmEnd } from "../vms/driver.port.ts";
+import type { VmRecord } from "../vms/record.ts";
+import { type Core, errorView, nowIso } from "./core.ts";
+import { removeVm } from "./remove-vm.ts";
+import { MAIN_EXEC, type RunningVm, type VmExit } from "./running-vms.ts";
+
+/** Processes beside the ended command get this long after SIGTERM. */
+const GRACE_MS = 500;
+/** A guest that has not powered off by then is killed. */
+const POWER_OFF_MS = 15_000;
+const RECONNECT_ATTEMPTS = 3;
+const RECONNECT_MS = 5_000;
+
+/**
+ * Follows a run to its end: keeps the command's output, powers the VM off when the command has ended, and writes down
+ * how it ended. One follower for each run; it takes no lock, so stop and delete can wait for it under theirs.
+ */
+export const followRun = (core: Core, run: RunningVm): void => {
+  void follow(core, run).catch((error: unknown) => {
+    core.journal.error({ vm: run.id, error: asKilnError(error).message }, "following a VM failed");
+  });
+};
+
+const follow = async (core: Core, run: RunningVm): Promise<void> => {
+  const commandEnded = followCommand(core, run);
+  const first = await Promise.race([run.vmm.ended.then(() => "vmm" as const), commandEnded.then(() => "command" as const)]);
+  if (first === "command") await powerOff(core, run);
+  const end = await run.vmm.ended;
+  run.vmmEnd = end;
+  await commandEnded;
+  await finish(core, run, end);
+};
+
+/** Output into the log until the command has exited. An idle VM has none: then it resolves when the VMM ends. */
+const followCommand = async (core: Core, run: RunningVm): Promise<void> => {
+  for (let attempt = 0; ; ) {
+    try {
+      const status = await pump(run);
+      if (status === null) return;
+      const { exitCode, signal, oomKilled } = status;
+      run.commandExit = { exitCode, signal, oomKilled, error: null };
+      run.commandExited.resolve();
+      return;
+    } catch (error) {
+      if (run.vmmEnd !== null || (await hasEnded(core, run))) return;
+      attempt += 1;
+      core.journal.warn({ vm: run.id, attempt, error: asKilnError(error).message }, "the agent's channel was lost");
+      if (attempt > RECONNECT_ATTEMPTS || !(await reconnect(core, run))) {
+        await run.vmm.kill();
+        return;
+      }
+    }
+  }
+};
+
+const pump = async (run: RunningVm): Promise<ExecStatus | null> => {
+  if (run.main === null) {
+    await Promise.race([run.session.closed, run.vmm.ended]);
+    throw new KilnError("GUEST_AGENT_PROTOCOL", `the channel to the guest of ${run.name} closed`, { object: run.name });
+  }
+  for await (const event of run.main.events) {
+    if (event.type === "exit") return event.status;
+    await run.log.append(event);
+    run.main.acknowledge(event.stream, event.offset + event.bytes.length);
+  }
+  throw new KilnError("GUEST_AGENT_PROTOCOL", `the output of ${run.name} ended without an exit`, { object: run.name });
+};
+
+/** Whether the VMM is gone; asked a moment after its channel closed, because both go together. */
+const hasEnded = async (core: Core, run: RunningVm): Promise<boolean> => {
+  const pause = core.clock.sleep(100, { signal: new AbortController().signal }).then(() => false);
+  return Promise.race([run.vmm.ended.then(() => true), pause]);
+};
+
+const reconnect = async (core: Core, run: RunningVm): Promise<boolean> => {
+  try {
+    const signal = AbortSignal.timeout(RECONNECT_MS);
+    await run.session[Symbol.asyncDispose]();
+    run.session = await core.agent.connect(await run.vmm.openAgentChannel({ signal }), { epoch: run.epoch, signal });
+    if (run.main !== null) run.main = await run.session.attach(MAIN_EXEC, { signal });
+    return true;
+  } catch (error) {
+    core.journal.warn({ vm: run.id, error: asKilnError(error).message }, "the agent did not come back");
+    return false;
+  }
+};
+
+/** Syncs the guest's disks and ends the guest (I25); a guest that does not obey is killed. */
+export const powerOff = async (core: Core, run: RunningVm): Promise<void> => {
+  const state = core.vms.get(run.id)?.state;
+  if (state === "running" || state === "paused") core.vms.change(run.id, { state: "stopping" }, { from: [state] });
+  try {
+    await withDeadline(
+      POWER_OFF_MS,
+      async (signal) => {
+        await run.session.powerOff(GRACE_MS, { signal });
+        await run.vmm.ended;
+      },
+      { signal: new AbortController().signal, clock: core.clock, onTimeout: () => new Error("the guest did not power off") },
+    );
+  } catch (error) {
+    core.journal.warn({ vm: run.id, error: asKilnError(error).message }, "the guest is killed: it did not power off");
+  }
+  await run.vmm.kill();
+};
+
+const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> => {
+  const exit = planExit(run, end);
+  await run.session[Symbol.asyncDispose]();
+  const record = core.vms.get(run.id);
+  if (record !== null && record.state !== "deleting") writeExit(core, record, exit);
+  run.log.close();
+  core.running.end(run);
+  run.finished.resolve(exit);
+  if (record?.autoRemove === true && record.state !== "deleting") await removeVm(core, run.id, { force: true });
+};
+
+const writeExit = (core: Core, record: VmRecord, exit: VmExit): void => {
+  const { exitCode, signal, error } = exit;
+  core.vms.change(
+    record.id,
+    { state: error === null ? "exited" : "failed", exitCode, signal, error: error === null ? null : errorView(error), finishedAt: nowIso(core), vmm: null },
+    { from: [record.state] },
+  );
+};
+
+const SIGKILL_EXIT: VmExit = { exitCode: 137, signal: "SIGKILL", oomKilled: false, error: null };
+const CLEAN_EXIT: VmExit = { exitCode: 0, signal: null, oomKilled: false, error: null };
+
+/** How a run ended, from what is known of it. What the guest said of its command comes first. */
+export const planExit = (run: Pick<RunningVm, "commandExit" | "ending" | "main" | "name">, end: VmmEnd): VmExit => {
+  if (run.commandExit !== null) return run.commandExit;
+  if (run.ending === "kill") return SIGKILL_EXIT;
+  if (end.reason === "guest-shutdown" || run.ending === "stop") return run.main === null ? CLEAN_EXIT : SIGKILL_EXIT;
+  const said = end.reason === "guest-panic" ? `the guest's kernel panicked: ${end.console}` : end.reason === "vmm-died" ? end.detail : "it was killed";
+  const error = new KilnError("VM_DIED", `the VM ${run.name} died: ${said}`, { object: run.name });
+  return { exitCode: null, signal: null, oomKilled: false, error };
+};

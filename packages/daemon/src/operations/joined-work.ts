@@ -1,0 +1,103 @@
+import type { OperationId } from "@kiln/protocol";
+import { asKilnError } from "@kiln/protocol";
+import { SingleFlight } from "@kiln/std";
+import type { JoinedWork, Work, WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
+import type { LiveOperation } from "./operation.ts";
+import type { Operations } from "./operations.ts";
+
+interface Flying {
+  operation: LiveOperation | null;
+}
+
+/**
+ * Single-flight over the registry of operations. The run that does the work is an operation with `joined: null`;
+ * each caller who joins it is one with `joined` set to its id; a caller who finds the result there is none.
+ */
+export class RecordedWork implements JoinedWork {
+  readonly #operations: Operations;
+  readonly #flights = new SingleFlight<string, unknown, WorkProgress>();
+  readonly #flying = new Map<string, Flying>();
+
+  constructor(operations: Operations) {
+    this.#operations = operations;
+  }
+
+  async run<Result>(work: Work<Result>, options: WorkOptions): Promise<Result> {
+    const present = await work.find({ signal: options.signal });
+    if (present !== null) return present;
+    const key = `${work.kind} ${work.key}`;
+    let joiner: LiveOperation | null = null;
+    const onJoin = (): void => {
+      joiner = this.#openJoiner(work, this.#flying.get(key)?.operation ?? null);
+    };
+    try {
+      const result = (await this.#flights.run(key, (context) => this.#fly(work, key, context), {
+        signal: options.signal,
+        onJoin,
+        ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+      })) as Result;
+      endJoiner(joiner, (one) => one.succeed(work.describe(result)));
+      return result;
+    } catch (error) {
+      endJoiner(joiner, (one) => one.fail(error));
+      throw error;
+    }
+  }
+
+  #openJoiner<Result>(work: Work<Result>, leader: LiveOperation | null): LiveOperation | null {
+    if (leader === null) return null;
+    const { kind, key, subject } = work;
+    return this.#operations.open({ kind, key, subject, joined: leader.view.id as OperationId });
+  }
+
+  async #fly<Result>(
+    work: Work<Result>,
+    key: string,
+    flight: { signal: AbortSignal; report: (progress: WorkProgress) => void },
+  ): Promise<Result> {
+    const flying: Flying = { operation: null };
+    this.#flying.set(key, flying);
+    try {
+      const finished = await work.find({ signal: flight.signal });
+      if (finished !== null) return finished;
+      const operation = this.#operations.open({ kind: work.kind, key: work.key, subject: work.subject });
+      operation.countWaiters = () => this.#flights.waiters(key);
+      flying.operation = operation;
+      return await this.#make(work, operation, flight);
+    } finally {
+      this.#flying.delete(key);
+    }
+  }
+
+  async #make<Result>(
+    work: Work<Result>,
+    operation: LiveOperation,
+    flight: { signal: AbortSignal; report: (progress: WorkProgress) => void },
+  ): Promise<Result> {
+    const context = operation.context;
+    let phase: string = work.kind;
+    try {
+      const result = await work.make({
+        signal: AbortSignal.any([flight.signal, context.signal]),
+        phase: (name) => {
+          phase = name;
+          context.phase(name);
+          flight.report({ phase, progress: null });
+        },
+        report: (progress) => {
+          context.report(progress);
+          flight.report({ phase, progress });
+        },
+      });
+      operation.succeed(work.describe(result));
+      return result;
+    } catch (error) {
+      operation.fail(error);
+      throw asKilnError(error);
+    }
+  }
+}
+
+const endJoiner = (joiner: LiveOperation | null, end: (one: LiveOperation) => void): void => {
+  if (joiner !== null) end(joiner);
+};

@@ -1,0 +1,133 @@
+import type { KilnError, OperationId, OperationKind, OperationView, Progress } from "@kiln/protocol";
+import { asKilnError, causesOf } from "@kiln/protocol";
+import { type Clock, Deferred } from "@kiln/std";
+
+/** What the code of an operation may say about itself while it runs. */
+export interface OperationContext {
+  readonly id: OperationId;
+  /** Aborts when the operation is cancelled. */
+  readonly signal: AbortSignal;
+  /** Ends the phase before and begins `name`. */
+  phase(name: string): void;
+  report(progress: Progress | null): void;
+  /** The place in a queue, counted from 1; null out of it. */
+  position(place: number | null): void;
+}
+
+export interface OperationSpec {
+  readonly kind: OperationKind;
+  readonly key: string;
+  readonly subject: string;
+  readonly joined?: OperationId;
+}
+
+const timestamp = (clock: Clock): string => new Date(clock.now()).toISOString();
+
+/** One operation that this daemon runs: its view, its signal, and those who watch it. */
+export class LiveOperation {
+  readonly #clock: Clock;
+  readonly #abort = new AbortController();
+  readonly #watchers = new Set<() => void>();
+  readonly #onChange: (view: OperationView, durable: boolean) => void;
+  readonly ended = new Deferred<OperationView>();
+  #view: OperationView;
+  #phaseBegan: number | null = null;
+  /** Asked at each view: how many callers wait for the work. */
+  countWaiters: () => number = () => 1;
+
+  constructor(id: OperationId, spec: OperationSpec, options: { clock: Clock; onChange: (view: OperationView, durable: boolean) => void }) {
+    this.#clock = options.clock;
+    this.#onChange = options.onChange;
+    this.#view = {
+      id,
+      kind: spec.kind,
+      key: spec.key,
+      subject: spec.subject,
+      state: "running",
+      phase: null,
+      position: null,
+      progress: null,
+      waiters: 1,
+      joined: spec.joined ?? null,
+      startedAt: timestamp(options.clock),
+      finishedAt: null,
+      phases: [],
+      error: null,
+      result: null,
+    };
+  }
+
+  get view(): OperationView {
+    return this.#view.finishedAt === null ? { ...this.#view, waiters: this.countWaiters() } : this.#view;
+  }
+
+  get context(): OperationContext {
+    return {
+      id: this.#view.id as OperationId,
+      signal: this.#abort.signal,
+      phase: (name) => {
+        if (name !== this.#view.phase) this.#change({ phases: this.#closedPhases(), phase: name, progress: null }, true);
+      },
+      report: (progress) => this.#change({ progress }, false),
+      position: (place) => this.#change({ position: place, state: place === null ? "running" : "queued" }, false),
+    };
+  }
+
+  cancel(reason: KilnError): void {
+    this.#abort.abort(reason);
+  }
+
+  succeed(result: string | null): void {
+    this.#end({ state: "succeeded", result });
+  }
+
+  fail(thrown: unknown): void {
+    const error = asKilnError(thrown);
+    this.#end({
+      state: error.code === "CANCELLED" ? "cancelled" : "failed",
+      error: { code: error.code, detail: error.message, hint: error.hint, causes: [...error.remoteCauses, ...causesOf(error)] },
+    });
+  }
+
+  /** Views from now to the end, the newest where several came at once. */
+  async *watch(options: { signal: AbortSignal }): AsyncGenerator<OperationView> {
+    for (;;) {
+      const changed = new Deferred<void>();
+      const wake = (): void => changed.resolve();
+      this.#watchers.add(wake);
+      options.signal.addEventListener("abort", wake, { once: true });
+      try {
+        const view = this.view;
+        yield view;
+        if (view.finishedAt !== null) return;
+        await changed.promise;
+        options.signal.throwIfAborted();
+      } finally {
+        this.#watchers.delete(wake);
+        options.signal.removeEventListener("abort", wake);
+      }
+    }
+  }
+
+  #closedPhases(): OperationView["phases"] {
+    const now = this.#clock.monotonicMs();
+    const { phase, phases } = this.#view;
+    const closed = phase === null || this.#phaseBegan === null ? phases : [...phases, { name: phase, ms: round(now - this.#phaseBegan) }];
+    this.#phaseBegan = now;
+    return closed;
+  }
+
+  #change(change: Partial<OperationView>, durable: boolean): void {
+    if (this.#view.finishedAt !== null) return;
+    this.#view = { ...this.#view, ...change };
+    this.#onChange(this.view, durable);
+    for (const wake of this.#watchers) wake();
+  }
+
+  #end(change: Partial<OperationView>): void {
+    this.#change({ ...change, phases: this.#closedPhases(), phase: null, position: null, finishedAt: timestamp(this.#clock) }, true);
+    this.ended.resolve(this.#view);
+  }
+}
+
+const round = (ms: number): number => Math.round(ms * 1000) / 1000;

@@ -1,0 +1,126 @@
+import { createHash } from "node:crypto";
+import { KilnError, type OperationId, type OperationView } from "@kiln/protocol";
+import { abortable, type Clock, type RandomSource, randomHex } from "@kiln/std";
+import { LiveOperation, type OperationContext, type OperationSpec } from "./operation.ts";
+import type { OperationStore } from "./store.port.ts";
+
+const ID_BYTES = 8;
+
+export interface IdempotencyKey {
+  readonly key: string;
+  /** The request's body: the same key with another request is refused. */
+  readonly request: unknown;
+}
+
+/** All operations: those that run are here, those that ended are in the store. */
+export class Operations {
+  readonly #live = new Map<string, LiveOperation>();
+  readonly #store: OperationStore;
+  readonly #clock: Clock;
+  readonly #random: RandomSource;
+
+  constructor(options: { store: OperationStore; clock: Clock; random: RandomSource }) {
+    this.#store = options.store;
+    this.#clock = options.clock;
+    this.#random = options.random;
+  }
+
+  /** Records a new operation as running. The caller ends it. */
+  open(spec: OperationSpec, idempotency: { key: string; fingerprint: string } | null = null): LiveOperation {
+    const id = `op_${randomHex(this.#random, ID_BYTES)}` as OperationId;
+    const live: LiveOperation = new LiveOperation(id, spec, {
+      clock: this.#clock,
+      onChange: (view, durable) => this.#onChange(live, view, durable),
+    });
+    this.#store.insert(live.view, idempotency);
+    this.#live.set(id, live);
+    return live;
+  }
+
+  /**
+   * Starts `work` as an operation and returns at once. The same idempotency key and request: the operation that is
+   * there already. Throws IDEMPOTENCY_CONFLICT for the same key with another request.
+   */
+  begin(spec: OperationSpec, work: (context: OperationContext) => Promise<string | null>, idempotency: IdempotencyKey | null): OperationView {
+    const stored = idempotency === null ? null : { key: idempotency.key, fingerprint: fingerprint(spec, idempotency.request) };
+    if (stored !== null) {
+      const known = this.#store.findByIdempotencyKey(stored.key);
+      if (known !== null && known.fingerprint !== stored.fingerprint) {
+        throw new KilnError("IDEMPOTENCY_CONFLICT", `the idempotency key ${stored.key} was used for another request`, { operation: known.view.id });
+      }
+      if (known !== null) return this.get(known.view.id);
+    }
+    const live = this.open(spec, stored);
+    void run(live, work);
+    return live.view;
+  }
+
+  /** Throws OPERATION_NOT_FOUND. */
+  get(id: string): OperationView {
+    const view = this.#live.get(id)?.view ?? this.#store.get(id);
+    if (view === null) throw new KilnError("OPERATION_NOT_FOUND", `there is no operation ${id}`, { object: id });
+    return view;
+  }
+
+  list(options: { all: boolean }): OperationView[] {
+    return this.#store.list({ activeOnly: !options.all }).map((view) => this.#live.get(view.id)?.view ?? view);
+  }
+
+  count(state: "running" | "queued"): number {
+    return [...this.#live.values()].filter((live) => live.view.state === state).length;
+  }
+
+  async wait(id: string, options: { signal: AbortSignal }): Promise<OperationView> {
+    const live = this.#live.get(id);
+    return live === undefined ? this.get(id) : abortable(live.ended.promise, options.signal);
+  }
+
+  async *watch(id: string, options: { signal: AbortSignal }): AsyncGenerator<OperationView> {
+    const live = this.#live.get(id);
+    if (live === undefined) yield this.get(id);
+    else yield* live.watch(options);
+  }
+
+  /** Asks it to stop; an operation that has ended stays as it is. */
+  cancel(id: string): OperationView {
+    this.#live.get(id)?.cancel(new KilnError("CANCELLED", `the operation ${id} was cancelled`, { operation: id }));
+    return this.get(id);
+  }
+
+  /** Resolves when every operation that runs has ended. */
+  async drain(): Promise<void> {
+    await Promise.all([...this.#live.values()].map((live) => live.ended.promise));
+  }
+
+  cancelAll(): void {
+    for (const id of this.#live.keys()) this.cancel(id);
+  }
+
+  /** What an earlier daemon left running has failed with it. Returns how many. */
+  failInterrupted(): number {
+    const left = this.#store.list({ activeOnly: true });
+    for (const view of left) {
+      const error = { code: "INTERNAL", detail: "the daemon ended while this ran", hint: "run the command again", causes: [] };
+      const finishedAt = new Date(this.#clock.now()).toISOString();
+      this.#store.update({ ...view, state: "failed", phase: null, position: null, finishedAt, error });
+    }
+    this.#store.trim();
+    return left.length;
+  }
+
+  #onChange(live: LiveOperation, view: OperationView, durable: boolean): void {
+    if (durable) this.#store.update(view);
+    if (view.finishedAt !== null) this.#live.delete(live.view.id);
+  }
+}
+
+const run = async (live: LiveOperation, work: (context: OperationContext) => Promise<string | null>): Promise<void> => {
+  try {
+    live.succeed(await work(live.context));
+  } catch (error) {
+    live.fail(error);
+  }
+};
+
+const fingerprint = (spec: OperationSpec, request: unknown): string =>
+  createHash("sha256").update(JSON.stringify([spec.kind, spec.key, request])).digest("hex");

@@ -1,0 +1,162 @@
+import { type Exec, KilnError, type StreamKind } from "@kiln/protocol";
+import type { ExecAttachment } from "../vms/agent.port.ts";
+import type { VmRecord } from "../vms/record.ts";
+import type { Core } from "./core.ts";
+import { getVm } from "./find-vm.ts";
+import type { RunningVm } from "./running-vms.ts";
+
+export interface StreamChunk {
+  readonly stream: StreamKind;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface StreamExit {
+  readonly exitCode: number | null;
+  readonly signal: string | null;
+  readonly oomKilled: boolean;
+}
+
+/** One client's view of a command in a guest. */
+export interface CommandStream {
+  /** Output in order, then it ends; `exit` is known by then. */
+  readonly output: AsyncIterable<StreamChunk>;
+  readonly exit: Promise<StreamExit>;
+  acknowledge(stream: "stdout" | "stderr", offset: number): void;
+  writeStdin(bytes: Uint8Array, options: { signal: AbortSignal }): Promise<void>;
+  closeStdin(): Promise<void>;
+  resize(size: { rows: number; cols: number }): Promise<void>;
+  sendSignal(name: string): Promise<void>;
+  /** The client has gone; what it ran runs on. */
+  leave(): Promise<void>;
+}
+
+const requireRun = (core: Core, reference: string): RunningVm => {
+  const record = getVm(core.vms, reference);
+  const run = core.running.get(record.id);
+  if (run === null || record.state !== "running") {
+    throw new KilnError("VM_NOT_RUNNING", `the VM ${record.name} is ${record.state}, not running`, { object: record.name });
+  }
+  return run;
+};
+
+/** A detached command that nobody reads is drained after this long, so that it can end and be forgotten. */
+const UNREAD_MS = 30_000;
+
+/** Runs a command in a running VM; the same exec id again finds the one that runs. */
+export const execInVm = async (core: Core, reference: string, options: { request: Exec; signal: AbortSignal }): Promise<CommandStream> => {
+  const { request, signal } = options;
+  const run = requireRun(core, reference);
+  const record = getVm(core.vms, run.id);
+  await run.session.exec(
+    {
+      id: request.id,
+      argv: request.command,
+      env: mergeEnv([...record.env, `HOSTNAME=${record.hostname}`], request.env),
+      cwd: request.workingDir ?? record.workingDir,
+      user: request.user ?? record.user,
+      ...{ tty: request.tty, stdin: request.stdin, overflow: request.overflow },
+    },
+    { signal },
+  );
+  const attachment = await run.session.attach(request.id, { signal });
+  return attachedExec(core, run, { id: request.id, attachment });
+};
+
+const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment: ExecAttachment }): CommandStream => {
+  const { id, attachment } = exec;
+  const exit = Promise.withResolvers<StreamExit>();
+  exit.promise.catch(() => undefined); // whoever reads the output learns of it there
+  let exited = false;
+  const output = async function* (): AsyncGenerator<StreamChunk> {
+    try {
+      for await (const event of attachment.events) {
+        if (event.type === "output") yield event;
+        else {
+          exited = true;
+          exit.resolve(event.status);
+        }
+      }
+    } catch (error) {
+      exit.reject(error);
+      throw error;
+    }
+    if (!exited) exit.reject(new KilnError("GUEST_AGENT_PROTOCOL", "the command's output ended without an exit"));
+  };
+  const leave = async (): Promise<void> => {
+    const never = new AbortController().signal;
+    await attachment[Symbol.asyncDispose]();
+    if (exited) await run.session.forget(id, { signal: never });
+    else void drainLater(core, run, id);
+  };
+  return { ...inputs(() => attachment), output: output(), exit: exit.promise, leave };
+};
+
+/** The attachment is looked up at each use: a lost channel replaces it. */
+const inputs = (current: () => ExecAttachment) => ({
+  acknowledge: (stream: "stdout" | "stderr", offset: number): void => current().acknowledge(stream, offset),
+  writeStdin: (bytes: Uint8Array, options: { signal: AbortSignal }) => current().writeStdin(bytes, options),
+  closeStdin: () => current().closeStdin(),
+  resize: (size: { rows: number; cols: number }) => current().resize(size),
+  sendSignal: (name: string) => current().sendSignal(name),
+});
+
+const drainLater = async (core: Core, run: RunningVm, id: string): Promise<void> => {
+  const signal = new AbortController().signal;
+  try {
+    await Promise.race([core.clock.sleep(UNREAD_MS, { signal }), run.finished.promise]);
+    if (core.running.get(run.id) !== run) return;
+    const attachment = await run.session.attach(id, { signal });
+    for await (const event of attachment.events) {
+      if (event.type === "output") attachment.acknowledge(event.stream, event.offset + event.bytes.length);
+    }
+    await run.session.forget(id, { signal });
+  } catch (error) {
+    core.journal.info({ vm: run.id, exec: id, error: String(error) }, "an unread command was taken over or ended with its VM");
+  }
+};
+
+/** The VM's own command, from its first byte that is kept. Waits for the start of a VM that was only created. */
+export const attachToVm = async (core: Core, reference: string, options: { signal: AbortSignal }): Promise<CommandStream> => {
+  const record = getVm(core.vms, reference);
+  const awaited = ["created", "starting", "running", "stopping", "paused"].includes(record.state);
+  if (!awaited) throw new KilnError("VM_NOT_RUNNING", `the VM ${record.name} is ${record.state}, not running`, { object: record.name });
+  const left = new AbortController();
+  const signal = AbortSignal.any([options.signal, left.signal]);
+  const run = await core.running.next(record.id, { signal });
+  const { main } = run;
+  if (main === null) throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to attach to`, { object: record.name });
+  const exit = run.finished.promise.then((ended): StreamExit => {
+    if (ended.error !== null) throw ended.error;
+    return ended;
+  });
+  exit.catch(() => undefined); // whoever awaits it is told
+  return {
+    ...inputs(() => run.main ?? main),
+    acknowledge: () => undefined, // the host's log has it already
+    output: run.log.read({ follow: true, holds: true, signal }),
+    exit,
+    leave: async () => left.abort(),
+  };
+};
+
+/** What a VM's command has written, oldest first. */
+export const readLog = async (core: Core, record: VmRecord, options: { follow: boolean; signal: AbortSignal }): Promise<AsyncIterable<StreamChunk>> => {
+  const log = core.running.get(record.id)?.log ?? (await core.logs.open(record.id));
+  return log === null ? nothing() : log.read({ ...options, holds: false });
+};
+
+async function* nothing(): AsyncGenerator<StreamChunk> {
+  // a VM that was never started has written nothing
+}
+
+export const readConsole = async (core: Core, reference: string, options: { signal: AbortSignal }): Promise<Uint8Array> => {
+  const run = requireRun(core, reference);
+  return run.vmm.console(options);
+};
+
+/** `extra` over `base`, by name. */
+const mergeEnv = (base: readonly string[], extra: readonly string[]): string[] => {
+  const byName = new Map([...base, ...extra].map((entry) => [entry.slice(0, entry.indexOf("=")), entry]));
+  return [...byName.values()];
+};

@@ -1,0 +1,37 @@
+import type { OperationKind, Progress } from "@kiln/protocol";
+
+/** What work tells those who wait for it. */
+export interface WorkProgress {
+  readonly phase: string;
+  readonly progress: Progress | null;
+}
+
+export interface WorkContext {
+  /** Aborts when the last caller has left. */
+  readonly signal: AbortSignal;
+  phase(name: string): void;
+  report(progress: Progress): void;
+}
+
+export interface Work<Result> {
+  readonly kind: OperationKind;
+  /** Callers with the same kind and key share one run. */
+  readonly key: string;
+  /** For people: the image or package it is about. */
+  readonly subject: string;
+  /** The result if it is there and whole, else null. Called outside and again inside the shared run. */
+  find(options: { signal: AbortSignal }): Promise<Result | null>;
+  make(context: WorkContext): Promise<Result>;
+  /** What the operation's record keeps of the result. */
+  describe(result: Result): string;
+}
+
+export interface WorkOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress?: ((progress: WorkProgress) => void) | undefined;
+}
+
+/** Work that is done once for all who want it, and is an operation that people can see. */
+export interface JoinedWork {
+  run<Result>(work: Work<Result>, options: WorkOptions): Promise<Result>;
+}

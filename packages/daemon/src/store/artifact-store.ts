@@ -1,0 +1,99 @@
+import { KilnError } from "@kiln/protocol";
+import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
+import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
+import type { Database } from "./database.ts";
+
+/** Records that this process wrote itself; their shape is their type. */
+const parseRecord = <Kind>(row: Record<string, unknown> | undefined): Kind | null =>
+  row === undefined ? null : (JSON.parse(String(row["record"])) as Kind);
+
+export class SqliteArtifactStore implements ImageStore, KernelStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  #list<Kind>(sql: string): Kind[] {
+    return this.#database.all(sql).flatMap((row) => parseRecord<Kind>(row) ?? []);
+  }
+
+  putImage(record: ImageRecord): void {
+    this.#database.run(
+      "INSERT INTO images (reference, rootfs_key, record) VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE SET rootfs_key = excluded.rootfs_key, record = excluded.record",
+      ...[record.reference, record.rootfsKey, JSON.stringify(record)],
+    );
+  }
+
+  getImage(reference: string): ImageRecord | null {
+    return parseRecord<ImageRecord>(this.#database.get("SELECT record FROM images WHERE reference = ?", reference));
+  }
+
+  listImages(): readonly ImageRecord[] {
+    return this.#list<ImageRecord>("SELECT record FROM images ORDER BY rowid DESC");
+  }
+
+  removeImage(reference: string): void {
+    this.#database.transaction(() => {
+      const record = this.getImage(reference);
+      if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}`, { object: reference });
+      const user = this.#database.get("SELECT name FROM vms WHERE json_extract(record, '$.image') = ? LIMIT 1", reference);
+      if (user !== undefined) {
+        throw new KilnError("IMAGE_IN_USE", `the image ${reference} is used by the VM ${String(user["name"])}`, { object: reference });
+      }
+      this.#database.run("DELETE FROM images WHERE reference = ?", reference);
+    });
+  }
+
+  putRootfs(record: RootfsRecord): void {
+    this.#database.run("INSERT OR REPLACE INTO rootfs (key, record) VALUES (?, ?)", record.key, JSON.stringify(record));
+  }
+
+  getRootfs(key: string): RootfsRecord | null {
+    return parseRecord<RootfsRecord>(this.#database.get("SELECT record FROM rootfs WHERE key = ?", key));
+  }
+
+  listRootfs(): readonly RootfsRecord[] {
+    return this.#list<RootfsRecord>("SELECT record FROM rootfs ORDER BY key");
+  }
+
+  removeUnusedRootfs(key: string): boolean {
+    return (
+      this.#database.run(
+        "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)",
+        key,
+      ) > 0
+    );
+  }
+
+  forgetRootfs(key: string): void {
+    this.#database.run("DELETE FROM rootfs WHERE key = ?", key);
+  }
+
+  isRootfsInUse(key: string): boolean {
+    return this.#database.get("SELECT 1 FROM vms WHERE rootfs_key = ? LIMIT 1", key) !== undefined;
+  }
+
+  putKernel(record: KernelRecord): void {
+    this.#database.run(
+      "INSERT OR REPLACE INTO kernels (key, created_at, record) VALUES (?, ?, ?)",
+      ...[record.key, record.createdAt, JSON.stringify(record)],
+    );
+  }
+
+  getKernel(key: string): KernelRecord | null {
+    return parseRecord<KernelRecord>(this.#database.get("SELECT record FROM kernels WHERE key = ?", key));
+  }
+
+  listKernels(): readonly KernelRecord[] {
+    return this.#list<KernelRecord>("SELECT record FROM kernels ORDER BY created_at DESC");
+  }
+
+  forgetKernel(key: string): void {
+    this.#database.run("DELETE FROM kernels WHERE key = ?", key);
+  }
+
+  isKernelInUse(key: string): boolean {
+    return this.#database.get("SELECT 1 FROM vms WHERE kernel_key = ? LIMIT 1", key) !== undefined;
+  }
+}

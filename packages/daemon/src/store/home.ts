@@ -1,0 +1,94 @@
+import { chmod, lstat, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { errnoOf, KilnError } from "@kiln/protocol";
+import { type FileLock, publishBytes, tryLockFile } from "@kiln/std/node";
+
+/** The directories of a home, all 0700. */
+const DIRECTORIES = ["content", "rootfs", "kernels", "vms", "staging", "cache"] as const;
+
+export interface HomePaths {
+  readonly home: string;
+  readonly database: string;
+  readonly lock: string;
+  /** Says who holds the lock; believed only while the lock is held. */
+  readonly holder: string;
+  readonly socket: string;
+  readonly content: string;
+  readonly rootfs: string;
+  readonly kernels: string;
+  readonly vms: string;
+  readonly staging: string;
+  readonly cache: string;
+}
+
+export const homePaths = (home: string): HomePaths => ({
+  home,
+  database: join(home, "kiln.db"),
+  lock: join(home, "lock.db"),
+  holder: join(home, "daemon.json"),
+  socket: join(home, "kiln.sock"),
+  content: join(home, "content"),
+  rootfs: join(home, "rootfs"),
+  kernels: join(home, "kernels"),
+  vms: join(home, "vms"),
+  staging: join(home, "staging"),
+  cache: join(home, "cache"),
+});
+
+/** Makes the home where it is missing. Throws HOME_INVALID for one of another user or of another kind (I38), PERMISSION_DENIED. */
+export const prepareHome = async (home: string): Promise<HomePaths> => {
+  const paths = homePaths(home);
+  try {
+    await mkdir(home, { recursive: true, mode: 0o700 });
+    await requireOwn(home);
+    for (const name of DIRECTORIES) await mkdir(join(home, name), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    if (error instanceof KilnError) throw error;
+    const code = errnoOf(error);
+    if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
+      throw new KilnError("PERMISSION_DENIED", `no permission to make the home ${home}`, { cause: error, object: home });
+    }
+    if (code === "EEXIST" || code === "ENOTDIR") throw new KilnError("HOME_INVALID", `the home ${home} is not a directory`, { cause: error, object: home });
+    throw error;
+  }
+  return paths;
+};
+
+const requireOwn = async (home: string): Promise<void> => {
+  const stat = await lstat(home);
+  if (!stat.isDirectory()) throw new KilnError("HOME_INVALID", `the home ${home} is not a directory`, { object: home });
+  if (stat.uid !== process.getuid?.()) {
+    throw new KilnError("HOME_INVALID", `the home ${home} belongs to the user ${stat.uid}, not to ${process.getuid?.()}`, { object: home });
+  }
+  if ((stat.mode & 0o077) === 0) return;
+  const foreign = (await readdir(home)).filter((name) => name !== "daemon.log");
+  if (foreign.length > 0 && !foreign.includes("kiln.db")) {
+    throw new KilnError("HOME_INVALID", `the directory ${home} holds other things than a home of Kiln`, { object: home });
+  }
+  await chmod(home, 0o700);
+};
+
+/** Takes the home for this process (I39). Throws HOME_IN_USE with who holds it. */
+export const lockHome = async (paths: HomePaths, self: { pid: number; startedAt: string; version: string }): Promise<FileLock> => {
+  const lock = tryLockFile(paths.lock);
+  if (lock === null) throw new KilnError("HOME_IN_USE", `the home ${paths.home} is held by ${await describeHolder(paths)}`, { object: paths.home });
+  await publishBytes({ target: paths.holder, stagingDir: paths.staging, bytes: JSON.stringify(self), ifExists: "replace" });
+  return lock;
+};
+
+const describeHolder = async (paths: HomePaths): Promise<string> => {
+  try {
+    const holder: unknown = JSON.parse(await readFile(paths.holder, "utf8"));
+    if (typeof holder === "object" && holder !== null && "pid" in holder) return `the daemon with pid ${String(holder.pid)}`;
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT" && !(error instanceof SyntaxError)) throw error;
+  }
+  return "another daemon that is just starting";
+};
+
+/** Whatever is being staged while the lock is taken belongs to a daemon that is dead (I15). */
+export const sweepStaging = async (paths: HomePaths): Promise<number> => {
+  const left = (await readdir(paths.staging)).map((name) => join(paths.staging, name));
+  for (const path of left) await rm(path, { recursive: true, force: true });
+  return left.length;
+};

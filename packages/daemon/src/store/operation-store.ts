@@ -1,0 +1,51 @@
+import type { OperationView } from "@kiln/protocol";
+import type { Database } from "./database.ts";
+
+/** Ended operations that are kept. */
+const KEPT_OPERATIONS = 2000;
+
+const parseRow = (row: Record<string, unknown>): OperationView => JSON.parse(String(row["record"])) as OperationView;
+
+/** Implements operations/store.port.ts, which ranks above it. */
+export class SqliteOperationStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  insert(view: OperationView, idempotency: { key: string; fingerprint: string } | null): void {
+    this.#database.run(
+      "INSERT INTO operations (id, started_at, active, record, idempotency_key, fingerprint) VALUES (?, ?, 1, ?, ?, ?)",
+      ...[view.id, view.startedAt, JSON.stringify(view), idempotency?.key ?? null, idempotency?.fingerprint ?? null],
+    );
+  }
+
+  update(view: OperationView): void {
+    const active = view.state === "queued" || view.state === "running" ? 1 : 0;
+    this.#database.run("UPDATE operations SET active = ?, record = ? WHERE id = ?", active, JSON.stringify(view), view.id);
+  }
+
+  get(id: string): OperationView | null {
+    const row = this.#database.get("SELECT record FROM operations WHERE id = ?", id);
+    return row === undefined ? null : parseRow(row);
+  }
+
+  findByIdempotencyKey(key: string): { view: OperationView; fingerprint: string } | null {
+    const row = this.#database.get("SELECT record, fingerprint FROM operations WHERE idempotency_key = ?", key);
+    return row === undefined ? null : { view: parseRow(row), fingerprint: String(row["fingerprint"]) };
+  }
+
+  list(options: { activeOnly: boolean }): OperationView[] {
+    const where = options.activeOnly ? "WHERE active = 1" : "";
+    return this.#database.all(`SELECT record FROM operations ${where} ORDER BY rowid DESC`).map(parseRow);
+  }
+
+  /** Forgets the oldest ended ones past the limit. */
+  trim(): void {
+    this.#database.run(
+      "DELETE FROM operations WHERE active = 0 AND rowid <= (SELECT rowid FROM operations ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+      KEPT_OPERATIONS,
+    );
+  }
+}

@@ -1,0 +1,31 @@
+import type { VmId } from "@kiln/protocol";
+import type { OutputStream } from "./agent.port.ts";
+
+export interface LogChunk {
+  readonly stream: OutputStream;
+  /** Bytes of this stream before this chunk, since the start of the epoch. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The output of one VM's command, kept by the host, bounded: the oldest goes. */
+export interface VmLog {
+  /** Where the next byte of each stream goes. */
+  readonly ends: Readonly<Record<OutputStream, number>>;
+  /** Keeps a chunk. Resolves once it survives the daemon's death. Bytes that are there already are left out. */
+  append(chunk: LogChunk): Promise<void>;
+  /**
+   * Chunks from the oldest kept, in order. With `follow` it waits for more until `close`. A reader that `holds` loses
+   * nothing: `append` waits for it before the oldest goes. One that does not sees offsets jump.
+   */
+  read(options: { follow: boolean; holds: boolean; signal: AbortSignal }): AsyncIterable<LogChunk>;
+  /** No more will come in this epoch: followers end. */
+  close(): void;
+}
+
+export interface VmLogs {
+  /** Begins an epoch's log empty. */
+  create(id: VmId): Promise<VmLog>;
+  /** The log as it was left; null where there is none. */
+  open(id: VmId): Promise<VmLog | null>;
+}

@@ -1,0 +1,100 @@
+import { KilnError, VM_STATES, type VmId, type VmState, type VmView } from "@kiln/protocol";
+import { z } from "zod";
+import type { VmmRef } from "./driver.port.ts";
+
+/** What is kept of a VM. Immutable once reserved: what it is. Changing: its run. */
+const vmRecord = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  state: z.enum(VM_STATES),
+  image: z.string(),
+  imageDigest: z.string(),
+  rootfsKey: z.string(),
+  rootfsDigest: z.string(),
+  kernelKey: z.string(),
+  kernelName: z.string(),
+  /** null: idle, no command runs and the VM lives until it is stopped. */
+  command: z.array(z.string()).nullable(),
+  env: z.array(z.string()),
+  workingDir: z.string(),
+  user: z.string(),
+  hostname: z.string(),
+  stopSignal: z.string(),
+  tty: z.object({ rows: z.int(), cols: z.int() }).nullable(),
+  stdin: z.boolean(),
+  cpus: z.int(),
+  memoryBytes: z.int(),
+  diskBytes: z.int(),
+  machineId: z.string(),
+  /** Its place among the host's uids; unique among the VMs of this home. */
+  slot: z.int(),
+  labels: z.record(z.string(), z.string()),
+  autoRemove: z.boolean(),
+  createdAt: z.string(),
+  // the run
+  epoch: z.int(),
+  bootId: z.string().nullable(),
+  startedAt: z.string().nullable(),
+  finishedAt: z.string().nullable(),
+  exitCode: z.int().nullable(),
+  signal: z.string().nullable(),
+  error: z.object({ code: z.string(), detail: z.string() }).nullable(),
+  timings: z.record(z.string(), z.number()),
+  vmm: z
+    .object({
+      driver: z.string(),
+      vmId: z.string(),
+      identity: z.object({ bootId: z.string(), pidNamespace: z.string(), pid: z.int(), startTime: z.string() }),
+      directory: z.string(),
+      accel: z.string(),
+    })
+    .nullable(),
+  driver: z.string(),
+});
+
+export type VmRecord = Readonly<Omit<z.output<typeof vmRecord>, "id" | "vmm"> & { id: VmId; vmm: VmmRef | null }>;
+
+/** A record that is not complete is refused here, with the name of the field that is missing (I8). */
+export const parseVmRecord = (value: unknown): VmRecord => {
+  const parsed = vmRecord.safeParse(value);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new KilnError("INTERNAL", `a VM's record is not complete: ${issue?.path.join(".")}: ${issue?.message}`);
+  }
+  return parsed.data as VmRecord;
+};
+
+/** States in which a VMM process may exist. */
+export const LIVE_STATES: ReadonlySet<VmState> = new Set(["starting", "running", "paused", "stopping"]);
+/** States from which a start is possible. */
+export const STARTABLE_STATES: ReadonlySet<VmState> = new Set(["created", "exited", "failed"]);
+
+export const toVmView = (record: VmRecord): VmView => ({
+  id: record.id,
+  name: record.name,
+  state: record.state,
+  exitCode: record.exitCode,
+  signal: record.signal,
+  error: record.error,
+  image: record.image,
+  imageDigest: record.imageDigest,
+  rootfsDigest: record.rootfsDigest,
+  kernel: record.kernelName,
+  command: record.command ?? [],
+  createdAt: record.createdAt,
+  startedAt: record.startedAt,
+  finishedAt: record.finishedAt,
+  cpus: record.cpus,
+  memoryBytes: record.memoryBytes,
+  diskBytes: record.diskBytes,
+  driver: record.driver,
+  accel: record.vmm?.accel ?? null,
+  pid: record.vmm?.identity.pid ?? null,
+  epoch: record.epoch,
+  bootId: record.bootId,
+  startPath: record.startedAt === null ? null : "cold",
+  timings: record.timings,
+  network: { mode: "none", mac: null, address: null, ports: [] },
+  health: null,
+  labels: record.labels,
+});

@@ -1,0 +1,107 @@
+import { OVERFLOWS, TAGS, WIRE } from "./constants.ts";
+import { encodeTlvs, parseTlvs, type TlvItem } from "./tlv.ts";
+
+/** The payload of SETUP, as the wire has it. */
+export interface SetupRequest {
+  readonly modules: readonly string[];
+  readonly disks: { readonly root: string; readonly writable: string; readonly modules: string | null };
+  readonly hostname: string;
+  readonly machineId: string;
+  readonly clockNs: bigint;
+  readonly entropy: Uint8Array;
+  readonly hosts: string;
+  readonly resolvConf: string;
+}
+
+export interface ExecRequest {
+  readonly id: string;
+  readonly argv: readonly string[];
+  readonly env: readonly string[];
+  readonly cwd: string;
+  readonly user: string;
+  readonly tty: { readonly rows: number; readonly cols: number } | null;
+  readonly stdin: boolean;
+  readonly overflow: "block" | "drop";
+}
+
+export const encodeSetup = (setup: SetupRequest): Uint8Array =>
+  encodeTlvs([
+    ...setup.modules.map((name): TlvItem => [TAGS.MODULE, name]),
+    [TAGS.DISK_ROOT, setup.disks.root],
+    [TAGS.DISK_WRITABLE, setup.disks.writable],
+    ...(setup.disks.modules === null ? [] : [[TAGS.DISK_MODULES, setup.disks.modules] satisfies TlvItem]),
+    [TAGS.HOSTNAME, setup.hostname],
+    [TAGS.MACHINE_ID, setup.machineId],
+    [TAGS.CLOCK_NS, setup.clockNs],
+    [TAGS.ENTROPY, setup.entropy],
+    [TAGS.HOSTS, setup.hosts],
+    [TAGS.RESOLV_CONF, setup.resolvConf],
+  ]);
+
+/** Throws GUEST_AGENT_PROTOCOL. */
+export const parseSetup = (payload: Uint8Array): SetupRequest => {
+  const fields = parseTlvs(payload);
+  return {
+    modules: fields.texts(TAGS.MODULE),
+    disks: {
+      root: fields.text(TAGS.DISK_ROOT),
+      writable: fields.text(TAGS.DISK_WRITABLE),
+      modules: fields.has(TAGS.DISK_MODULES) ? fields.text(TAGS.DISK_MODULES) : null,
+    },
+    hostname: fields.text(TAGS.HOSTNAME),
+    machineId: fields.text(TAGS.MACHINE_ID),
+    clockNs: fields.u64(TAGS.CLOCK_NS),
+    entropy: fields.bytes(TAGS.ENTROPY),
+    hosts: fields.text(TAGS.HOSTS),
+    resolvConf: fields.text(TAGS.RESOLV_CONF),
+  };
+};
+
+/** A terminal's size as the wire has it. */
+export const encodeSize = (size: { readonly rows: number; readonly cols: number }): Uint8Array => {
+  const out = new Uint8Array(4);
+  const view = new DataView(out.buffer);
+  view.setUint16(0, size.rows, true);
+  view.setUint16(2, size.cols, true);
+  return out;
+};
+
+export const encodeExec = (exec: ExecRequest): Uint8Array =>
+  encodeTlvs([
+    [TAGS.EXEC_ID, exec.id],
+    ...exec.argv.map((arg): TlvItem => [TAGS.ARG, arg]),
+    ...exec.env.map((entry): TlvItem => [TAGS.ENV, entry]),
+    [TAGS.CWD, exec.cwd],
+    [TAGS.USER, exec.user],
+    ...(exec.tty === null ? [] : [[TAGS.TTY, encodeSize(exec.tty)] satisfies TlvItem]),
+    [TAGS.STDIN, exec.stdin ? 1 : 0],
+    [TAGS.OVERFLOW, exec.overflow === "drop" ? OVERFLOWS.DROP : OVERFLOWS.BLOCK],
+  ]);
+
+/** Throws GUEST_AGENT_PROTOCOL. */
+export const parseExec = (payload: Uint8Array): ExecRequest => {
+  const fields = parseTlvs(payload);
+  const size = fields.has(TAGS.TTY) ? fields.bytes(TAGS.TTY) : null;
+  const view = size === null || size.length !== 4 ? null : new DataView(size.buffer, size.byteOffset, 4);
+  return {
+    id: fields.text(TAGS.EXEC_ID),
+    argv: fields.texts(TAGS.ARG),
+    env: fields.texts(TAGS.ENV),
+    cwd: fields.text(TAGS.CWD),
+    user: fields.text(TAGS.USER),
+    tty: view === null ? null : { rows: view.getUint16(0, true), cols: view.getUint16(2, true) },
+    stdin: fields.u32(TAGS.STDIN) !== 0,
+    overflow: fields.u32(TAGS.OVERFLOW) === OVERFLOWS.DROP ? "drop" : "block",
+  };
+};
+
+/** The payload of STDIN and OUTPUT. */
+export const encodeChunk = (offset: number, bytes: Uint8Array): Uint8Array => {
+  const out = new Uint8Array(8 + bytes.length);
+  new DataView(out.buffer).setBigUint64(0, BigInt(offset), true);
+  out.set(bytes, 8);
+  return out;
+};
+
+/** Bytes of STDIN or OUTPUT that fit one frame. */
+export const CHUNK_BYTES = WIRE.payloadBytes - 8;
