@@ -13,11 +13,7 @@ export interface DeadlineOptions {
  * (its error becomes the cause if there is none), else as `run` does. A result that arrives in spite of the
  * deadline is returned, so that nothing that `run` made is lost.
  */
-export async function withDeadline<T>(
-  ms: number,
-  run: (signal: AbortSignal) => Promise<T>,
-  options: DeadlineOptions,
-): Promise<T> {
+export async function withDeadline<T>(ms: number, run: (signal: AbortSignal) => Promise<T>, options: DeadlineOptions): Promise<T> {
   const { signal, clock, onTimeout } = options;
   signal.throwIfAborted();
   const inner = new AbortController();

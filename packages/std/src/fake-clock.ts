@@ -82,9 +82,7 @@ export class FakeClock implements Clock {
   }
 
   #dueBy(limitMs: number): Sleeper[] {
-    return [...this.#sleepers]
-      .filter((sleeper) => sleeper.dueMs <= limitMs)
-      .sort((a, b) => a.dueMs - b.dueMs);
+    return [...this.#sleepers].filter((sleeper) => sleeper.dueMs <= limitMs).sort((a, b) => a.dueMs - b.dueMs);
   }
 
   #wake(sleeper: Sleeper): void {

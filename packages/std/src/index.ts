@@ -6,13 +6,7 @@ export { withDeadline, type DeadlineOptions } from "./deadline.ts";
 export { Deferred } from "./deferred.ts";
 export { FakeClock } from "./fake-clock.ts";
 export { KeyedLock } from "./keyed-lock.ts";
-export {
-  randomFraction,
-  randomHex,
-  seededRandom,
-  systemRandom,
-  type RandomSource,
-} from "./random.ts";
+export { randomFraction, randomHex, seededRandom, systemRandom, type RandomSource } from "./random.ts";
 export { retry, type RetryOptions } from "./retry.ts";
 export { QueueFullError, Semaphore, type AcquireOptions } from "./semaphore.ts";
 export { SingleFlight, type RunOptions, type Work, type WorkContext } from "./single-flight.ts";

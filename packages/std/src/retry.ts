@@ -21,10 +21,7 @@ export interface RetryOptions {
  * Rejects with the last attempt's own error, or with the signal's reason if it aborts before or between attempts;
  * an attempt that is running must heed the signal itself, and none starts after the abort.
  */
-export async function retry<T>(
-  attempt: (n: number) => Promise<T>,
-  options: RetryOptions,
-): Promise<T> {
+export async function retry<T>(attempt: (n: number) => Promise<T>, options: RetryOptions): Promise<T> {
   const { attempts, clock, signal, shouldRetry } = options;
   if (!(attempts >= 1)) throw new RangeError(`attempts must be at least 1, not ${attempts}`);
   for (let n = 1; ; n += 1) {

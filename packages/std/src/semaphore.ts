@@ -40,8 +40,7 @@ export class Semaphore {
 
   /** `maxWaiters`: how many may wait at once; by default any number. Throws RangeError for a limit below 1. */
   constructor(limit: number, options: { maxWaiters?: number } = {}) {
-    if (!Number.isInteger(limit) || limit < 1)
-      throw new RangeError(`a semaphore's limit is at least 1, not ${limit}`);
+    if (!Number.isInteger(limit) || limit < 1) throw new RangeError(`a semaphore's limit is at least 1, not ${limit}`);
     this.#limit = limit;
     this.#maxWaiters = options.maxWaiters ?? Infinity;
   }
@@ -114,9 +113,10 @@ export class Semaphore {
   }
 
   #tellPositions(): void {
-    for (const waiter of [...this.#queue]) {
-      const position = this.#queue.indexOf(waiter) + 1;
-      if (waiter.onPosition === undefined || position === 0 || position === waiter.told) continue;
+    for (let at = 0; at < this.#queue.length; at += 1) {
+      const waiter = this.#queue[at];
+      const position = at + 1;
+      if (waiter?.onPosition === undefined || waiter.told === position) continue;
       waiter.told = position;
       try {
         waiter.onPosition(position);

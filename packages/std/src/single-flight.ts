@@ -92,10 +92,7 @@ class Flight<Value, Progress> {
     return this.#waiters.size;
   }
 
-  join(
-    { signal, onProgress, onJoin }: RunOptions<Progress>,
-    { late }: { late: boolean },
-  ): Promise<Value> {
+  join({ signal, onProgress, onJoin }: RunOptions<Progress>, { late }: { late: boolean }): Promise<Value> {
     const leave = () => this.#leave(waiter, signal.reason);
     const waiter: Waiter<Value, Progress> = {
       answer: new Deferred(),

@@ -26,8 +26,7 @@ let hits = 0;
 
 /** Names a failpoint, once per process, so that it can be listed. Throws if the name is malformed or taken. */
 export function declareFailpoint(name: string): Failpoint {
-  if (!/^[a-z][a-zA-Z0-9.-]*$/.test(name))
-    throw new TypeError(`failpoint "${name}" is not a name like vm.start.spawned`);
+  if (!/^[a-z][a-zA-Z0-9.-]*$/.test(name)) throw new TypeError(`failpoint "${name}" is not a name like vm.start.spawned`);
   if (names.has(name)) throw new TypeError(`failpoint "${name}" is declared twice`);
   names.add(name);
   return name as Failpoint;
@@ -74,9 +73,7 @@ function forever(): Promise<void> {
 }
 
 /** Reads KILN_FAILPOINT; null unless KILN_TEST=1. Throws TypeError if it is malformed, so that a typo never passes for a test. */
-export function parseFailpoint(
-  env: Readonly<Record<string, string | undefined>>,
-): ArmedFailpoint | null {
+export function parseFailpoint(env: Readonly<Record<string, string | undefined>>): ArmedFailpoint | null {
   const text = env["KILN_FAILPOINT"];
   if (env["KILN_TEST"] !== "1" || text === undefined || text === "") return null;
   const match = /^([^:=]+)(?::([1-9][0-9]{0,8}))?=(kill|error|pause)$/.exec(text);

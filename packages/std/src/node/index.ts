@@ -13,12 +13,7 @@ export {
 export { fileFingerprint, sameFingerprint, type FileFingerprint } from "./fingerprint.ts";
 export { fsyncDirectory, fsyncTree } from "./fsync.ts";
 export { tryLockFile, type FileLock } from "./lock-file.ts";
-export {
-  identifyProcess,
-  processState,
-  signalProcess,
-  type ProcessIdentity,
-} from "./process-identity.ts";
+export { identifyProcess, processState, signalProcess, type ProcessIdentity } from "./process-identity.ts";
 export { publishDirectory, type PublishDirectoryOptions } from "./publish-directory.ts";
 export {
   publishBytes,

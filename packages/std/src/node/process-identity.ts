@@ -29,9 +29,7 @@ export async function identifyProcess(pid: number): Promise<ProcessIdentity | nu
  * Whether that very process lives. A zombie is dead, so is every process of an earlier boot. "unknown": it
  * belongs to another pid namespace or is hidden from this user, and whoever asks must treat it as alive.
  */
-export async function processState(
-  identity: ProcessIdentity,
-): Promise<"alive" | "dead" | "unknown"> {
+export async function processState(identity: ProcessIdentity): Promise<"alive" | "dead" | "unknown"> {
   return stateNow(identity);
 }
 
@@ -40,10 +38,7 @@ export async function processState(
  * one turn without a wait between them: the pid would have to be freed and used again within microseconds.
  * Throws EPERM if the process belongs to someone else.
  */
-export async function signalProcess(
-  identity: ProcessIdentity,
-  signal: NodeJS.Signals,
-): Promise<boolean> {
+export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<boolean> {
   if (stateNow(identity) !== "alive") return false;
   try {
     process.kill(identity.pid, signal);

@@ -22,9 +22,7 @@ export interface PublishDirectoryOptions {
  * which refuses a name that a directory with entries has; hence an empty one is not published. `published` is
  * false if another's directory was kept. Nothing is left in the staging directory on failure or abort.
  */
-export async function publishDirectory(
-  options: PublishDirectoryOptions,
-): Promise<{ published: boolean }> {
+export async function publishDirectory(options: PublishDirectoryOptions): Promise<{ published: boolean }> {
   const { target, stagingDir, write, ifExists, signal } = options;
   signal?.throwIfAborted();
   await using cleanup = new AsyncDisposableStack();
@@ -34,8 +32,7 @@ export async function publishDirectory(
 
   await write(path);
   await failpoint(PUBLISH_POINTS.written);
-  if ((await readdir(path)).length === 0)
-    throw new Error(`the directory to publish as ${target} is empty`);
+  if ((await readdir(path)).length === 0) throw new Error(`the directory to publish as ${target} is empty`);
   await fsyncTree(path);
   await failpoint(PUBLISH_POINTS.staged);
   signal?.throwIfAborted();

@@ -41,7 +41,8 @@ export interface PublishedFile extends FileFingerprint {
 /**
  * Gives `target` its content in one step: a name that exists is whole, whenever the process or the machine
  * dies. Staged under a unique name, written, synced, verified, then linked (`keep`, `fail`) or renamed
- * (`replace`) to its name, and the directory synced. Returns the fingerprint of the file that then has the name.
+ * (`replace`) to its name, and the directory synced. Returns the fingerprint of the file that then has the name
+ * (of a kept one whose publisher is still at it, ctime may change once more).
  * Whatever fails or aborts, nothing is left in the staging directory; only a killed process leaves a file there.
  * Throws what `write` or `verify` throw, the signal's reason, TargetExistsError, or a system error.
  */
@@ -51,9 +52,7 @@ export async function publishFile(options: PublishFileOptions): Promise<Publishe
   await using cleanup = new AsyncDisposableStack();
   const path = stagingPath(stagingDir);
   cleanup.defer(() => discardStaged(path));
-  const file = cleanup.use(
-    await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600),
-  );
+  const file = cleanup.use(await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
 
   await write(file, path);
   await failpoint(PUBLISH_POINTS.written);
@@ -73,31 +72,22 @@ export async function publishFile(options: PublishFileOptions): Promise<Publishe
 }
 
 /** publishFile for content that is in memory; text is written as UTF-8. */
-export async function publishBytes(
-  options: PublishTarget & { readonly bytes: Uint8Array | string },
-): Promise<PublishedFile> {
+export async function publishBytes(options: PublishTarget & { readonly bytes: Uint8Array | string }): Promise<PublishedFile> {
   const { bytes, ...target } = options;
   return publishFile({ ...target, write: (file) => file.writeFile(bytes) });
 }
 
 /** A writer that put another file at the staged path would see the empty one published. */
 async function requireSameFile(file: FileHandle, path: string): Promise<void> {
-  const [open, named] = await Promise.all([
-    file.stat({ bigint: true }),
-    lstat(path, { bigint: true }),
-  ]);
-  if (open.ino !== named.ino || open.dev !== named.dev)
-    throw new Error(`the staged file ${path} was replaced while it was written`);
+  const [open, named] = await Promise.all([file.stat({ bigint: true }), lstat(path, { bigint: true })]);
+  if (open.ino !== named.ino || open.dev !== named.dev) throw new Error(`the staged file ${path} was replaced while it was written`);
 }
 
 /** How often a name may be taken and free again between two looks before something else is wrong. */
 const NAMING_ATTEMPTS = 100;
 
 /** Gives the staged file its final name. Returns the fingerprint of the file that was kept instead, or null. */
-async function nameIt(
-  path: string,
-  { target, ifExists }: PublishTarget,
-): Promise<FileFingerprint | null> {
+async function nameIt(path: string, { target, ifExists }: PublishTarget): Promise<FileFingerprint | null> {
   if (ifExists === "replace") {
     await rename(path, target);
     return null;

@@ -16,8 +16,7 @@ export interface SocketPath extends Disposable {
  * Throws ENOENT if the directory is missing, RangeError if the file name alone is too long.
  */
 export function longSocketPath(path: string): SocketPath {
-  if (Buffer.byteLength(path) <= LONGEST_SOCKET_PATH_BYTES)
-    return { path, [Symbol.dispose]: () => undefined };
+  if (Buffer.byteLength(path) <= LONGEST_SOCKET_PATH_BYTES) return { path, [Symbol.dispose]: () => undefined };
   const directory = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
   let open = true;
   const close = () => {

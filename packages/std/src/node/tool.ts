@@ -59,14 +59,11 @@ const STRAGGLER_MS = 2_000;
 
 /**
  * Runs a host tool to its end in a process group of its own. Returning means that it has stopped: on abort, on a
- * failing `onStdout` and on too much output the whole group gets SIGKILL and its end is awaited.
+ * failing `onStdout` and on too much output the whole group gets SIGKILL, and the end of the
+ * tool and of all who hold its output is awaited.
  * Rejects with the signal's reason, with what `onStdout` threw, or with ToolError.
  */
-export async function runTool(
-  command: string,
-  args: readonly string[],
-  options: ToolOptions,
-): Promise<ToolOutput> {
+export async function runTool(command: string, args: readonly string[], options: ToolOptions): Promise<ToolOutput> {
   const { signal } = options;
   signal.throwIfAborted();
   if (options.cwd !== undefined) await access(options.cwd);
@@ -127,8 +124,7 @@ class ToolRun {
     if (end.status === "rejected") throw this.#notStarted(end.reason);
     for (const part of [stdout, stderr, stdin]) if (part.status === "rejected") throw part.reason;
     const { exitCode, signal } = end.value;
-    if (exitCode !== 0 || stdout.status !== "fulfilled")
-      throw this.#failed({ exitCode, signal, code: "EXIT" });
+    if (exitCode !== 0 || stdout.status !== "fulfilled") throw this.#failed({ exitCode, signal, code: "EXIT" });
     return { stdout: stdout.value, stderr: this.#stderr.text() };
   }
 
@@ -172,10 +168,7 @@ class ToolRun {
     return Buffer.concat(chunks);
   }
 
-  async #read(
-    stream: Readable | null,
-    take: (chunk: Uint8Array) => Promise<void> | void,
-  ): Promise<void> {
+  async #read(stream: Readable | null, take: (chunk: Uint8Array) => Promise<void> | void): Promise<void> {
     if (stream === null) return;
     const chunks: AsyncIterable<Uint8Array> = stream;
     try {
@@ -201,24 +194,12 @@ class ToolRun {
   }
 
   #notStarted(error: unknown): ToolError {
-    const code =
-      error instanceof Error && "code" in error && typeof error.code === "string"
-        ? error.code
-        : "UNKNOWN";
-    return new ToolError(
-      `${this.#command} could not be started (${code})`,
-      { ...this.#outcome(), code },
-      { cause: error },
-    );
+    const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "UNKNOWN";
+    return new ToolError(`${this.#command} could not be started (${code})`, { ...this.#outcome(), code }, { cause: error });
   }
 
-  #failed(end: {
-    exitCode: number | null;
-    signal: NodeJS.Signals | null;
-    code: string;
-  }): ToolError {
-    const how =
-      end.signal === null ? `failed with exit code ${end.exitCode}` : `was killed by ${end.signal}`;
+  #failed(end: { exitCode: number | null; signal: NodeJS.Signals | null; code: string }): ToolError {
+    const how = end.signal === null ? `failed with exit code ${end.exitCode}` : `was killed by ${end.signal}`;
     const said = this.#stderr.text().trim();
     const message = `${this.#command} ${how}${said === "" ? "" : `: ${said}`}`;
     return new ToolError(message, { ...this.#outcome(), ...end });
@@ -241,9 +222,7 @@ function killGroup(leader: number): void {
 async function feed(stream: Writable | null, bytes: Uint8Array | undefined): Promise<void> {
   if (stream === null || bytes === undefined) return;
   await new Promise<void>((resolve, reject) => {
-    stream.once("error", (error) =>
-      hasCode(error, "EPIPE", "ECONNRESET") ? resolve() : reject(error),
-    );
+    stream.once("error", (error) => (hasCode(error, "EPIPE", "ECONNRESET") ? resolve() : reject(error)));
     stream.once("close", resolve);
     stream.end(bytes);
   });
