@@ -46,7 +46,7 @@ const streamLog = (context: Context, { core }: Pick<ApiParts, "core">): Response
   return stream(context, async (out) => {
     const left = new AbortController();
     out.onAbort(() => left.abort());
-    for await (const chunk of await readLog(core, record, { follow, signal: left.signal })) {
+    for await (const chunk of readLog(core, record, { follow, signal: left.signal })) {
       const frame = encodeDataFrame(chunk);
       const length = new Uint8Array(LENGTH_PREFIX_BYTES);
       new DataView(length.buffer).setUint32(0, frame.length, true);

@@ -112,7 +112,7 @@ const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> =>
   await run.session[Symbol.asyncDispose]();
   const record = core.vms.get(run.id);
   if (record !== null && record.state !== "deleting") writeExit(core, record, exit);
-  run.log.close();
+  await run.log.close();
   core.running.end(run);
   run.finished.resolve(exit);
   if (record?.autoRemove === true && record.state !== "deleting") await removeVm(core, run.id, { force: true });

@@ -141,14 +141,10 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
 };
 
 /** What a VM's command has written, oldest first. */
-export const readLog = async (core: Core, record: VmRecord, options: { follow: boolean; signal: AbortSignal }): Promise<AsyncIterable<StreamChunk>> => {
-  const log = core.running.get(record.id)?.log ?? (await core.logs.open(record.id));
-  return log === null ? nothing() : log.read({ ...options, holds: false });
+export const readLog = (core: Core, record: VmRecord, options: { follow: boolean; signal: AbortSignal }): AsyncIterable<StreamChunk> => {
+  const run = core.running.get(record.id);
+  return run === null ? core.logs.readEnded(record.id, options) : run.log.read({ ...options, holds: false });
 };
-
-async function* nothing(): AsyncGenerator<StreamChunk> {
-  // a VM that was never started has written nothing
-}
 
 export const readConsole = async (core: Core, reference: string, options: { signal: AbortSignal }): Promise<Uint8Array> => {
   const run = requireRun(core, reference);

@@ -3,6 +3,7 @@ import { type FileHandle, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { VmId } from "@kiln/protocol";
 import { abortable, Deferred } from "@kiln/std";
+import { hasCode } from "@kiln/std/node";
 import type { OutputStream } from "../vms/agent.port.ts";
 import type { LogChunk, VmLog, VmLogs } from "../vms/log.port.ts";
 
@@ -22,6 +23,7 @@ interface Segment {
   readonly file: FileHandle;
   bytes: number;
   readers: number;
+  /** Closed when its last reader has gone. */
   retired: boolean;
 }
 
@@ -108,6 +110,7 @@ class FileLog implements VmLog {
     } finally {
       this.#readers.delete(reader);
       await leaveSegment(reader.segment);
+      await this.#releaseIfClosed();
       this.#wake();
     }
   }
@@ -124,13 +127,19 @@ class FileLog implements VmLog {
     return true;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closed = true;
-    for (const segment of this.#segments) {
-      segment.retired = true;
-      void releaseSegment(segment);
-    }
     this.#wake();
+    await this.#releaseIfClosed();
+  }
+
+  /** A closed log keeps its files open while anybody reads: they may be deleted under a slow reader. */
+  async #releaseIfClosed(): Promise<void> {
+    if (!this.#closed || this.#readers.size > 0) return;
+    for (const segment of this.#segments.splice(0)) {
+      segment.retired = true;
+      await releaseSegment(segment);
+    }
   }
 }
 
@@ -165,7 +174,10 @@ const releaseSegment = async (segment: Segment): Promise<void> => {
 };
 
 const listSegments = async (directory: string): Promise<number[]> => {
-  const names = await readdir(directory);
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (hasCode(error, "ENOENT")) return [];
+    throw error;
+  });
   return names.flatMap((name) => SEGMENT_NAME.exec(name)?.[1] ?? []).map(Number).sort((left, right) => left - right);
 };
 
@@ -193,6 +205,16 @@ export class FileLogs implements VmLogs {
     const directory = this.#directoryOf(id);
     for (const index of await listSegments(directory)) await rm(segmentPath(directory, index), { force: true });
     return new FileLog(directory, [await openSegment(directory, 0)], { stdout: 0, stderr: 0 });
+  }
+
+  async *readEnded(id: VmId, options: { signal: AbortSignal }): AsyncGenerator<LogChunk> {
+    const log = await this.open(id);
+    if (log === null) return;
+    try {
+      yield* log.read({ follow: false, holds: false, signal: options.signal });
+    } finally {
+      await log.close();
+    }
   }
 
   async open(id: VmId): Promise<VmLog | null> {

@@ -19,13 +19,15 @@ export interface VmLog {
    * nothing: `append` waits for it before the oldest goes. One that does not sees offsets jump.
    */
   read(options: { follow: boolean; holds: boolean; signal: AbortSignal }): AsyncIterable<LogChunk>;
-  /** No more will come in this epoch: followers end. */
-  close(): void;
+  /** No more will come in this epoch: readers get what is left, then end. */
+  close(): Promise<void>;
 }
 
 export interface VmLogs {
   /** Begins an epoch's log empty. */
   create(id: VmId): Promise<VmLog>;
-  /** The log as it was left; null where there is none. */
+  /** The log as it was left, to go on writing it; null where there is none. */
   open(id: VmId): Promise<VmLog | null>;
+  /** What a VM that does not run has left. */
+  readEnded(id: VmId, options: { signal: AbortSignal }): AsyncIterable<LogChunk>;
 }

@@ -1,0 +1,38 @@
+import { realpath } from "node:fs/promises";
+import { cpus, homedir, totalmem } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { asKilnError, toProblem } from "@kiln/protocol";
+import { parseConfig } from "./config/config.ts";
+import { lockHome, prepareHome } from "./store/home.ts";
+
+/** The daemon's entry: takes the home before anything heavy is loaded, so that twenty at once cost little. */
+const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+const VERSION = "0.1.0";
+
+const defaultHome = (): string => {
+  if (process.getuid?.() === 0) return "/var/lib/kiln";
+  return join(process.env["XDG_DATA_HOME"] ?? join(homedir(), ".local/share"), "kiln");
+};
+
+const run = async (): Promise<void> => {
+  const config = parseConfig({
+    argv: process.argv.slice(2),
+    env: process.env,
+    host: { cpus: cpus().length, memoryBytes: totalmem(), uid: process.getuid?.() ?? -1 },
+    defaults: { home: defaultHome(), agentPath: join(ROOT, ".cache/agent/kiln-agent") },
+  });
+  const prepared = await prepareHome(config.home);
+  const startedAt = new Date().toISOString();
+  const lock = await lockHome(prepared, { pid: process.pid, startedAt, version: VERSION });
+  const { serveHome } = await import("./daemon.ts");
+  await serveHome({ config: { ...config, home: await realpath(config.home) }, version: VERSION, startedAt });
+  lock.release();
+};
+
+try {
+  await run();
+} catch (error) {
+  process.stderr.write(`${JSON.stringify(toProblem(asKilnError(error)))}\n`);
+  process.exitCode = asKilnError(error).exitCode;
+}

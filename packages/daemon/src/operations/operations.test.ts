@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FakeClock, systemRandom } from "@kiln/std";
+import { Database } from "../store/database.ts";
+import { SqliteOperationStore } from "../store/operation-store.ts";
+import { Operations } from "./operations.ts";
+
+const never = new AbortController().signal;
+const spec = { kind: "vm.create", key: "web", subject: "web" } as const;
+
+const setUp = () => {
+  const clock = new FakeClock();
+  const store = new SqliteOperationStore(new Database(":memory:"));
+  return { clock, store, operations: new Operations({ store, clock, random: systemRandom }) };
+};
+
+test("an operation keeps its phases with their milliseconds", async () => {
+  const { operations, clock } = setUp();
+  const gate = Promise.withResolvers<void>();
+  const begun = operations.begin(
+    spec,
+    async (context) => {
+      context.phase("resolve");
+      clock.advance(5);
+      context.phase("reserve");
+      clock.advance(7);
+      await gate.promise;
+      return "id";
+    },
+    null,
+  );
+  gate.resolve();
+  const ended = await operations.wait(begun.id, { signal: never });
+  assert.deepEqual(ended.phases, [
+    { name: "resolve", ms: 5 },
+    { name: "reserve", ms: 7 },
+  ]);
+  assert.equal(ended.result, "id");
+});
+
+test("the same idempotency key and request give the same operation, another request is refused", async () => {
+  const { operations } = setUp();
+  let runs = 0;
+  const begin = (request: unknown) =>
+    operations.begin(
+      spec,
+      async () => {
+        runs += 1;
+        return null;
+      },
+      { key: "k1", request },
+    );
+  const first = begin({ image: "a" });
+  await operations.wait(first.id, { signal: never });
+  assert.equal(begin({ image: "a" }).id, first.id);
+  assert.equal(runs, 1);
+  assert.throws(() => begin({ image: "b" }), { code: "IDEMPOTENCY_CONFLICT" });
+});
+
+test("a cancelled operation ends as cancelled", async () => {
+  const { operations } = setUp();
+  const begun = operations.begin(
+    spec,
+    (context) => new Promise((_, reject) => context.signal.addEventListener("abort", () => reject(context.signal.reason as Error))),
+    null,
+  );
+  operations.cancel(begun.id);
+  assert.equal((await operations.wait(begun.id, { signal: never })).state, "cancelled");
+});
+
+test("a watcher sees the operation to its end", async () => {
+  const { operations } = setUp();
+  const gate = Promise.withResolvers<void>();
+  const begun = operations.begin(
+    spec,
+    async (context) => {
+      await gate.promise;
+      context.phase("late");
+      return null;
+    },
+    null,
+  );
+  const states: string[] = [];
+  for await (const view of operations.watch(begun.id, { signal: never })) {
+    states.push(view.state);
+    gate.resolve();
+  }
+  assert.equal(states.at(-1), "succeeded");
+});
+
+test("what an earlier daemon left running is failed with a cause", () => {
+  const { operations, store, clock } = setUp();
+  const left = operations.open(spec);
+  const later = new Operations({ store, clock, random: systemRandom });
+  assert.equal(later.failInterrupted(), 1);
+  assert.equal(later.get(left.view.id).state, "failed");
+  assert.equal(later.list({ all: false }).length, 0);
+});

@@ -1,0 +1,66 @@
+import { lstat, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { HomePaths } from "./home.ts";
+
+const BLOCK_BYTES = 512;
+
+interface Measured {
+  readonly path: string;
+  readonly bytes: number;
+  readonly diskBytes: number;
+}
+
+/** A file, or a directory with all below it; what vanishes meanwhile counts nothing. */
+const measure = async (path: string): Promise<Measured> => {
+  try {
+    const stat = await lstat(path);
+    const own = { bytes: stat.isDirectory() ? 0 : stat.size, diskBytes: stat.blocks * BLOCK_BYTES };
+    if (!stat.isDirectory()) return { path, ...own };
+    const inner = await Promise.all((await readdir(path)).map((name) => measure(join(path, name))));
+    return { path, bytes: inner.reduce((sum, one) => sum + one.bytes, own.bytes), diskBytes: inner.reduce((sum, one) => sum + one.diskBytes, own.diskBytes) };
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return { path, bytes: 0, diskBytes: 0 };
+    throw error;
+  }
+};
+
+const namesIn = async (directory: string): Promise<string[]> => {
+  try {
+    return (await readdir(directory)).sort();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    throw error;
+  }
+};
+
+const measureIn = async <Extra>(directory: string, describe: (name: string) => Extra): Promise<(Measured & Extra)[]> =>
+  Promise.all((await namesIn(directory)).map(async (name) => ({ ...(await measure(join(directory, name))), ...describe(name) })));
+
+/** What lies in a home, by the layout of store/home.ts. */
+export class DirectoryUsage {
+  readonly #paths: HomePaths;
+
+  constructor(paths: HomePaths) {
+    this.#paths = paths;
+  }
+
+  content(): Promise<(Measured & { digest: string })[]> {
+    return measureIn(join(this.#paths.content, "sha256"), (name) => ({ digest: `sha256:${name}` }));
+  }
+
+  rootfs(): Promise<(Measured & { key: string })[]> {
+    return measureIn(this.#paths.rootfs, (name) => ({ key: name.replace(/\.ext4$/, "") }));
+  }
+
+  kernels(): Promise<(Measured & { key: string })[]> {
+    return measureIn(this.#paths.kernels, (name) => ({ key: name }));
+  }
+
+  vms(): Promise<(Measured & { id: string })[]> {
+    return measureIn(this.#paths.vms, (name) => ({ id: name }));
+  }
+
+  async staging(): Promise<string[]> {
+    return (await namesIn(this.#paths.staging)).map((name) => join(this.#paths.staging, name));
+  }
+}
