@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { layerEncoding } from "@kiln/formats/oci";
 import type { Digest, Progress } from "@kiln/protocol";
 import { fileFingerprint, publishFile } from "@kiln/std/node";
 import type { ResolvedImage } from "../images/ports.ts";
@@ -33,7 +34,7 @@ export class DirectoryRootfsFiles {
   async build(image: ResolvedImage, key: string, watch: BuildWatch): Promise<{ digest: Digest; fingerprint: Fingerprint }> {
     const { signal, onProgress } = watch;
     watch.onPhase("build rootfs");
-    const layers = image.layers.map((layer) => ({ path: this.#blobPath(layer.digest), mediaType: layer.format, diffId: layer.diffId }));
+    const layers = image.layers.map((layer) => ({ path: this.#blobPath(layer.digest), mediaType: layerEncoding(layer.mediaType), diffId: layer.diffId }));
     const built = Promise.withResolvers<Digest>();
     const published = await publishFile({
       target: this.path(key),

@@ -1,6 +1,6 @@
 import { type Digest, isDigest, KilnError } from "@kiln/protocol";
 import { Hono } from "hono";
-import type { ImportPlan } from "../images/ports.ts";
+import type { ImportPlan } from "../images/import-plan.ts";
 import type { ApiParts } from "./app.ts";
 import { parameter } from "./parse.ts";
 

@@ -1,5 +1,5 @@
 import { type ImageView, type ImportImageAnswer, KilnError, type OperationView } from "@kiln/protocol";
-import type { ImportPlan } from "../images/ports.ts";
+import type { ImportPlan } from "../images/import-plan.ts";
 import type { Core } from "./core.ts";
 import { toImageView } from "./report.ts";
 
@@ -31,7 +31,7 @@ export const beginPullImage = (
 /** Names an image whose blobs the caller has sent, or says which are missing. */
 export const importImage = async (core: Core, reference: string, plan: () => Promise<ImportPlan>): Promise<ImportImageAnswer> => {
   const planned = await plan();
-  if (planned.image === null) return { missing: planned.missing.map(({ digest, size }) => ({ digest, size })), image: null };
+  if (planned.state === "incomplete") return { missing: planned.missing.map(({ digest, size }) => ({ digest, size })), image: null };
   return { missing: [], image: toImageView(core, core.pipeline.recordImage(reference, planned.image)) };
 };
 

@@ -1,3 +1,4 @@
+import { platformText } from "@kiln/formats/oci";
 import type { DaemonStatus, DfReport, ImageView, KernelView } from "@kiln/protocol";
 import type { ImageRecord } from "../images/records.port.ts";
 import { LIVE_STATES } from "../vms/record.ts";
@@ -89,7 +90,7 @@ export const toImageView = (core: Core, record: ImageRecord): ImageView => {
   return {
     reference: record.reference,
     digest: record.image.manifestDigest,
-    platform: record.image.platform,
+    platform: platformText(record.image.platform),
     layers: record.image.layers.length,
     sizeBytes: record.image.layers.reduce((total, layer) => total + layer.size, 0),
     rootfsDigest: rootfs?.digest ?? null,

@@ -22,7 +22,7 @@ export const importImageRequest = z.strictObject({
 });
 
 export const importImageAnswer = z.object({
-  missing: z.array(z.object({ digest: z.string(), size: z.int() })),
+  missing: z.array(z.object({ digest: z.string(), size: z.int().nullable() })),
   image: z.lazy(() => imageView).nullable(),
 });
 export type ImportImageAnswer = z.output<typeof importImageAnswer>;
