@@ -1,0 +1,135 @@
+import { encodeAcl } from "./acl.ts";
+import { BLOCK_BYTES, EXTRA_INODE_BYTES, INODE_BYTES } from "./constants.ts";
+import { crc32c, crc32cWord } from "./crc32c.ts";
+import { Ext4Error } from "../errors.ts";
+
+const MAGIC = 0xea02_0000;
+const ENTRY_BYTES = 16;
+const BLOCK_HEADER_BYTES = 32;
+const END_BYTES = 4;
+/** Room behind the fields of an inode: a magic number, entries, values. */
+export const INODE_XATTR_BYTES = INODE_BYTES - 128 - EXTRA_INODE_BYTES;
+
+const PREFIXES = [
+  ["user.", 1],
+  ["trusted.", 4],
+  ["security.", 6],
+] as const;
+const WHOLE_NAMES: ReadonlyMap<string, number> = new Map([
+  ["system.posix_acl_access", 2],
+  ["system.posix_acl_default", 3],
+]);
+
+interface DiskXattr {
+  readonly index: number;
+  readonly name: Buffer;
+  readonly value: Uint8Array;
+}
+
+const align4 = (length: number): number => Math.ceil(length / 4) * 4;
+const sizeOf = (xattr: DiskXattr): number => ENTRY_BYTES + align4(xattr.name.length) + align4(xattr.value.length);
+
+/** null for a name in a namespace that Linux file systems do not store: it cannot be set by anyone, so it is left out. */
+const toDisk = (name: string, value: Uint8Array): DiskXattr | null => {
+  const whole = WHOLE_NAMES.get(name);
+  if (whole !== undefined) return { index: whole, name: Buffer.alloc(0), value: encodeAcl(value) };
+  for (const [prefix, index] of PREFIXES) {
+    if (name.length > prefix.length && name.startsWith(prefix)) return { index, name: Buffer.from(name.slice(prefix.length), "latin1"), value };
+  }
+  return null;
+};
+
+/** The order that the kernel searches in. */
+const compare = (a: DiskXattr, b: DiskXattr): number => a.index - b.index || a.name.length - b.name.length || Buffer.compare(a.name, b.name);
+
+const hashEntry = (xattr: DiskXattr): number => {
+  let hash = 0;
+  for (const byte of xattr.name) hash = (hash << 5) ^ (hash >>> 27) ^ ((byte << 24) >> 24);
+  const padded = Buffer.alloc(align4(xattr.value.length));
+  padded.set(xattr.value);
+  for (let at = 0; at < padded.length; at += 4) hash = (hash << 16) ^ (hash >>> 16) ^ padded.readUInt32LE(at);
+  return hash >>> 0;
+};
+
+/** Writes entries upwards from `start`, values downwards from the end; offsets count from `base`. Returns the entries' hashes. */
+const writeEntries = (out: Buffer, xattrs: readonly DiskXattr[], at: { start: number; base: number }): number[] => {
+  let entry = at.start;
+  let valueEnd = out.length;
+  return xattrs.map((xattr) => {
+    const hash = hashEntry(xattr);
+    valueEnd -= align4(xattr.value.length);
+    out.writeUInt8(xattr.name.length, entry);
+    out.writeUInt8(xattr.index, entry + 1);
+    out.writeUInt16LE(xattr.value.length === 0 ? 0 : valueEnd - at.base, entry + 2);
+    out.writeUInt32LE(xattr.value.length, entry + 8);
+    out.writeUInt32LE(hash, entry + 12);
+    out.set(xattr.name, entry + ENTRY_BYTES);
+    out.set(xattr.value, valueEnd);
+    entry += ENTRY_BYTES + align4(xattr.name.length);
+    return hash;
+  });
+};
+
+const encodeInodePart = (xattrs: readonly DiskXattr[]): Buffer | null => {
+  if (xattrs.length === 0) return null;
+  const out = Buffer.alloc(INODE_XATTR_BYTES);
+  out.writeUInt32LE(MAGIC, 0);
+  writeEntries(out, xattrs, { start: 4, base: 4 });
+  return out;
+};
+
+const encodeBlockPart = (xattrs: readonly DiskXattr[]): Buffer | null => {
+  if (xattrs.length === 0) return null;
+  const out = Buffer.alloc(BLOCK_BYTES);
+  out.writeUInt32LE(MAGIC, 0);
+  out.writeUInt32LE(1, 4);
+  out.writeUInt32LE(1, 8);
+  const hashes = writeEntries(out, xattrs, { start: BLOCK_HEADER_BYTES, base: 0 });
+  const hash = hashes.includes(0) ? 0 : hashes.reduce((all, one) => ((all << 16) ^ (all >>> 16) ^ one) >>> 0, 0);
+  out.writeUInt32LE(hash, 12);
+  return out;
+};
+
+export interface EncodedXattrs {
+  /** The bytes behind the inode's fields. */
+  readonly inInode: Buffer | null;
+  /** A block of its own, still to be sealed with its number. */
+  readonly inBlock: Buffer | null;
+}
+
+const NONE: EncodedXattrs = { inInode: null, inBlock: null };
+
+/** Lays the attributes of one file out: in the inode what fits there, the rest in one block. Throws Ext4Error XATTR_TOO_LARGE or XATTR_INVALID. */
+export const encodeXattrs = (xattrs: ReadonlyMap<string, Uint8Array>): EncodedXattrs => {
+  if (xattrs.size === 0) return NONE;
+  const all: DiskXattr[] = [];
+  for (const [name, value] of xattrs) {
+    const xattr = toDisk(name, value);
+    if (xattr === null) continue;
+    if (xattr.name.length > 255) throw new Ext4Error("XATTR_TOO_LARGE", "the name of an extended attribute is longer than 255 bytes");
+    all.push(xattr);
+  }
+  all.sort(compare);
+  let inodeRoom = INODE_XATTR_BYTES - 4 - END_BYTES;
+  let blockRoom = BLOCK_BYTES - BLOCK_HEADER_BYTES - END_BYTES;
+  const [inInode, inBlock]: [DiskXattr[], DiskXattr[]] = [[], []];
+  for (const xattr of all) {
+    const size = sizeOf(xattr);
+    if (size <= inodeRoom) {
+      inInode.push(xattr);
+      inodeRoom -= size;
+    } else {
+      inBlock.push(xattr);
+      blockRoom -= size;
+    }
+  }
+  if (blockRoom < 0) throw new Ext4Error("XATTR_TOO_LARGE", "the extended attributes of one file do not fit into a block");
+  return { inInode: encodeInodePart(inInode), inBlock: encodeBlockPart(inBlock) };
+};
+
+/** Adds the checksum, which covers the block's own number. */
+export const sealXattrBlock = (out: Buffer, block: number, seed: number): Buffer => {
+  const numbered = crc32cWord(crc32cWord(seed, block % 2 ** 32), Math.floor(block / 2 ** 32));
+  out.writeUInt32LE(crc32c(numbered, out), 16);
+  return out;
+};

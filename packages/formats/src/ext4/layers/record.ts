@@ -1,0 +1,110 @@
+import { rawNameText } from "../../tar/index.ts";
+import type { RawName, TarEntry } from "../../tar/index.ts";
+import { MAX_SYMLINK_BYTES } from "../disk/constants.ts";
+import type { NodeKind } from "../disk/constants.ts";
+import { Ext4Error } from "../errors.ts";
+import type { FileContent } from "../write/block-stream.ts";
+import type { NodeMetadata } from "../write/node.ts";
+import { parsePath } from "./path.ts";
+
+/** One instruction of a layer, in the order of its tar. `names` leads from the root to what it is about. */
+export type LayerRecord =
+  | { readonly does: "directory"; readonly names: readonly RawName[]; readonly metadata: NodeMetadata; readonly opaque: boolean }
+  | FileRecord
+  | { readonly does: "symlink"; readonly names: readonly RawName[]; readonly metadata: NodeMetadata; readonly target: RawName }
+  | {
+      readonly does: "special";
+      readonly names: readonly RawName[];
+      readonly metadata: NodeMetadata;
+      readonly kind: Extract<NodeKind, "character" | "block" | "fifo">;
+      readonly deviceMajor: number;
+      readonly deviceMinor: number;
+    }
+  | { readonly does: "hardlink"; readonly names: readonly RawName[]; readonly target: readonly RawName[] }
+  /** Takes away what lower layers have at `names`. */
+  | { readonly does: "whiteout"; readonly names: readonly RawName[] }
+  /** Takes away what lower layers have below `names`. */
+  | { readonly does: "opaque"; readonly names: readonly RawName[] };
+
+export interface FileRecord {
+  readonly does: "file";
+  readonly names: readonly RawName[];
+  readonly metadata: NodeMetadata;
+  readonly sizeBytes: number;
+  /** null while it is not written: an upper layer seemed to hide it, or it is still to come. */
+  content: FileContent | null;
+}
+
+const WHITEOUT_PREFIX = ".wh.";
+const OPAQUE_NAME = ".wh..wh..opq";
+/** aufs keeps its own files under this prefix (hard links in .wh..wh.plnk); they mean nothing in an image. */
+const AUFS_PREFIX = ".wh..wh.";
+const OVERLAY_PREFIX = "trusted.overlay.";
+const OVERLAY_OPAQUE = "trusted.overlay.opaque";
+/** Markers whose content lies elsewhere: without it the entry is not what it seems. */
+const OVERLAY_REFUSED: ReadonlySet<string> = new Set(["trusted.overlay.redirect", "trusted.overlay.metacopy"]);
+
+/** The overlay driver's own attributes never reach an image: opaque is honoured, bookkeeping dropped, the rest refused. */
+const withoutOverlay = (entry: TarEntry): ReadonlyMap<RawName, Uint8Array> => {
+  if (entry.xattrs.size === 0) return entry.xattrs;
+  const kept = new Map<RawName, Uint8Array>();
+  for (const [name, value] of entry.xattrs) {
+    if (OVERLAY_REFUSED.has(name)) throw new Ext4Error("OVERLAY_MARKER", `${rawNameText(entry.path)} has the attribute ${name}, which only an overlay can honour`);
+    if (!name.startsWith(OVERLAY_PREFIX)) kept.set(name, value);
+  }
+  return kept;
+};
+
+const isOverlayOpaque = (entry: TarEntry): boolean => {
+  const value = entry.xattrs.get(OVERLAY_OPAQUE);
+  return value !== undefined && value.length > 0 && value[0] !== 0x6e;
+};
+
+const parseWhiteout = (names: readonly RawName[]): LayerRecord | "skip" | null => {
+  const last = names.at(-1) ?? "";
+  if (names.slice(0, -1).some((name) => name.startsWith(AUFS_PREFIX))) return "skip";
+  if (!last.startsWith(WHITEOUT_PREFIX)) return null;
+  const parent = names.slice(0, -1);
+  if (last === OPAQUE_NAME) return { does: "opaque", names: parent };
+  if (last.startsWith(AUFS_PREFIX)) return "skip";
+  const hidden = last.slice(WHITEOUT_PREFIX.length);
+  if (hidden === "" || hidden === "." || hidden === "..") throw new Ext4Error("PATH_UNSAFE", `${rawNameText(names.join("/"))} is no whiteout of a name`);
+  return { does: "whiteout", names: [...parent, hidden] };
+};
+
+const checkTarget = (entry: TarEntry): RawName => {
+  if (entry.linkPath.length === 0 || entry.linkPath.length > MAX_SYMLINK_BYTES) {
+    throw new Ext4Error("SYMLINK_INVALID", `the symlink ${rawNameText(entry.path)} has a target of ${entry.linkPath.length} bytes`);
+  }
+  return entry.linkPath;
+};
+
+const parseSpecial = (entry: TarEntry, kind: "character" | "block" | "fifo", common: { names: readonly RawName[]; metadata: NodeMetadata }): LayerRecord => {
+  const { deviceMajor, deviceMinor } = entry;
+  if (kind === "character" && deviceMajor === 0 && deviceMinor === 0) return { does: "whiteout", names: common.names };
+  return { does: "special", ...common, kind, deviceMajor, deviceMinor };
+};
+
+/**
+ * What an entry of a layer's tar does to the tree. null: nothing (bookkeeping of aufs).
+ * A 0:0 character device is overlayfs's whiteout and is read as one. Throws Ext4Error.
+ */
+export const parseRecord = (entry: TarEntry): LayerRecord | null => {
+  const names = parsePath(entry.path);
+  const whiteout = parseWhiteout(names);
+  if (whiteout === "skip") return null;
+  if (whiteout !== null) return whiteout;
+  if (names.length === 0 && entry.type !== "directory") throw new Ext4Error("PATH_UNSAFE", "an entry that is not a directory takes the place of the root");
+  if (entry.type === "hardlink") return { does: "hardlink", names, target: parsePath(entry.linkPath) };
+  const metadata = { mode: entry.mode, uid: entry.uid, gid: entry.gid, modifiedAt: entry.modifiedAt, xattrs: withoutOverlay(entry) };
+  switch (entry.type) {
+    case "directory":
+      return { does: "directory", names, metadata, opaque: isOverlayOpaque(entry) };
+    case "file":
+      return { does: "file", names, metadata, sizeBytes: entry.sizeBytes, content: null };
+    case "symlink":
+      return { does: "symlink", names, metadata, target: checkTarget(entry) };
+    default:
+      return parseSpecial(entry, entry.type, { names, metadata });
+  }
+};

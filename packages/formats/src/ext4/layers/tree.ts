@@ -1,0 +1,200 @@
+import { rawNameText } from "../../tar/index.ts";
+import type { RawName } from "../../tar/index.ts";
+import type { Timestamp } from "../disk/inode.ts";
+import { Ext4Error } from "../errors.ts";
+import type { NodeMetadata, SpecialNode, SymlinkNode } from "../write/node.ts";
+import type { FileRecord, LayerRecord } from "./record.ts";
+
+/** A name in a directory; `layer` is the topmost layer that has put or named it. */
+interface Link {
+  readonly node: MergedNode;
+  readonly layer: number;
+}
+
+export interface MergedDirectory {
+  readonly kind: "directory";
+  metadata: NodeMetadata;
+  readonly children: Map<RawName, Link>;
+}
+
+/** A file whose content may still have to be read. */
+export interface MergedFile {
+  readonly kind: "file";
+  readonly record: FileRecord;
+}
+
+export type MergedNode = MergedDirectory | MergedFile | SymlinkNode | SpecialNode;
+
+/** As many symlinks as the kernel follows in one path. */
+const MAX_FOLLOWED = 40;
+const NO_XATTRS: ReadonlyMap<RawName, Uint8Array> = new Map();
+
+/**
+ * The tree that layers make when they are applied from the bottom to the top, as the OCI image spec has it: whiteouts and opaque markers
+ * act on lower layers only, whatever their place in the tar; an entry replaces what is there, except that a directory keeps its content.
+ * Symlinks on the way to an entry are followed inside the root, as if it were a chroot.
+ */
+export class LayerTree {
+  readonly root: MergedDirectory;
+  readonly #implied: NodeMetadata;
+  #layer = 0;
+
+  /** `impliedAt`: the time of directories that no layer names; they are root's, 0755. */
+  constructor(impliedAt: Timestamp) {
+    this.#implied = { mode: 0o755, uid: 0, gid: 0, modifiedAt: impliedAt, xattrs: NO_XATTRS };
+    this.root = this.#impliedDirectory();
+  }
+
+  /** Throws Ext4Error LINK_INVALID or SYMLINK_LOOP. */
+  applyLayer(layer: number, records: readonly LayerRecord[]): void {
+    this.#layer = layer;
+    for (const record of records) this.#apply(record);
+  }
+
+  #impliedDirectory(): MergedDirectory {
+    return { kind: "directory", metadata: this.#implied, children: new Map() };
+  }
+
+  #apply(record: LayerRecord): void {
+    switch (record.does) {
+      case "directory":
+        return this.#directory(record);
+      case "file":
+        return this.#put(record.names, { kind: "file", record });
+      case "symlink":
+        return this.#put(record.names, { kind: "symlink", metadata: record.metadata, target: record.target });
+      case "special":
+        return this.#put(record.names, { kind: record.kind, metadata: record.metadata, deviceMajor: record.deviceMajor, deviceMinor: record.deviceMinor });
+      case "hardlink":
+        return this.#hardlink(record);
+      case "whiteout":
+        return this.#whiteout(record.names);
+      case "opaque":
+        return this.#opaque(record.names);
+    }
+  }
+
+  #put(names: readonly RawName[], node: MergedNode): void {
+    this.#ensureParent(names).children.set(names.at(-1) ?? "", { node, layer: this.#layer });
+  }
+
+  #directory(record: Extract<LayerRecord, { does: "directory" }>): void {
+    if (record.names.length === 0) {
+      this.root.metadata = record.metadata;
+      if (record.opaque) this.#removeLower(this.root);
+      return;
+    }
+    const parent = this.#ensureParent(record.names);
+    const name = record.names.at(-1) ?? "";
+    const existing = parent.children.get(name)?.node;
+    const node = existing?.kind === "directory" ? existing : this.#impliedDirectory();
+    node.metadata = record.metadata;
+    if (record.opaque) this.#removeLower(node);
+    parent.children.set(name, { node, layer: this.#layer });
+  }
+
+  #hardlink(record: Extract<LayerRecord, { does: "hardlink" }>): void {
+    const target = this.#find(record.target);
+    const describe = (): string => `the hard link ${rawNameText(record.names.join("/"))} to ${rawNameText(record.target.join("/"))}`;
+    if (target === null) throw new Ext4Error("LINK_INVALID", `${describe()} has no target`);
+    if (target.kind === "directory") throw new Ext4Error("LINK_INVALID", `${describe()} leads to a directory`);
+    this.#put(record.names, target);
+  }
+
+  #whiteout(names: readonly RawName[]): void {
+    const parent = this.#find(names.slice(0, -1), { followLast: true });
+    const name = names.at(-1) ?? "";
+    if (parent?.kind !== "directory") return;
+    const link = parent.children.get(name);
+    if (link !== undefined && !this.#survives(link)) parent.children.delete(name);
+  }
+
+  #opaque(names: readonly RawName[]): void {
+    const directory = this.#find(names, { followLast: true });
+    if (directory?.kind === "directory") this.#removeLower(directory);
+  }
+
+  /** Removes what lower layers have put below `directory`; keeps what this one has, and the way to it. */
+  #removeLower(directory: MergedDirectory): void {
+    for (const [name, link] of directory.children) if (!this.#survives(link)) directory.children.delete(name);
+  }
+
+  /** Whether anything of this layer is left of a link, after what is below it has been cleared of lower layers. */
+  #survives(link: Link): boolean {
+    if (link.node.kind !== "directory") return link.layer === this.#layer;
+    this.#removeLower(link.node);
+    return link.layer === this.#layer || link.node.children.size > 0;
+  }
+
+  /** The node at a path, its parents' symlinks followed; null where there is none. */
+  #find(names: readonly RawName[], options: { followLast: boolean } = { followLast: false }): MergedNode | null {
+    const steps = [...names].reverse();
+    const walk: Walk = { stack: [], followed: 0, steps };
+    let node: MergedNode = this.root;
+    while (walk.steps.length > 0) {
+      const next: MergedNode | null = this.#step(walk, options.followLast);
+      if (next === null) return null;
+      node = next;
+    }
+    return node;
+  }
+
+  #step(walk: Walk, followLast: boolean): MergedNode | null {
+    const name = walk.steps.pop() ?? "";
+    const directory = walk.stack.at(-1) ?? this.root;
+    if (name === "..") {
+      walk.stack.pop();
+      return walk.stack.at(-1) ?? this.root;
+    }
+    const node = directory.children.get(name)?.node;
+    if (node === undefined) return null;
+    if (node.kind === "directory") {
+      walk.stack.push(node);
+    } else if (node.kind === "symlink" && (walk.steps.length > 0 || followLast)) {
+      follow(walk, node);
+      return walk.stack.at(-1) ?? this.root;
+    } else if (walk.steps.length > 0) {
+      return null;
+    }
+    return node;
+  }
+
+  /** The directory that holds the last of `names`; what is missing on the way is made, what is not a directory is replaced by one. */
+  #ensureParent(names: readonly RawName[]): MergedDirectory {
+    const walk: Walk = { stack: [], followed: 0, steps: names.slice(0, -1).reverse() };
+    while (walk.steps.length > 0) {
+      const name = walk.steps.pop() ?? "";
+      const directory = walk.stack.at(-1) ?? this.root;
+      if (name === "..") {
+        walk.stack.pop();
+        continue;
+      }
+      const node = directory.children.get(name)?.node;
+      if (node?.kind === "symlink") {
+        follow(walk, node);
+      } else if (node?.kind === "directory") {
+        walk.stack.push(node);
+      } else {
+        const implied = this.#impliedDirectory();
+        directory.children.set(name, { node: implied, layer: this.#layer });
+        walk.stack.push(implied);
+      }
+    }
+    return walk.stack.at(-1) ?? this.root;
+  }
+}
+
+/** A path that is being walked: the directories down from the root, and the names still to go, the next one last. */
+interface Walk {
+  stack: MergedDirectory[];
+  followed: number;
+  steps: RawName[];
+}
+
+/** Puts a symlink's target in front of the names still to go. ".." at the root stays there. */
+const follow = (walk: Walk, link: SymlinkNode): void => {
+  walk.followed += 1;
+  if (walk.followed > MAX_FOLLOWED) throw new Ext4Error("SYMLINK_LOOP", `symlinks go round in circles at ${rawNameText(link.target)}`);
+  if (link.target.startsWith("/")) walk.stack = [];
+  for (const name of link.target.split("/").reverse()) if (name !== "" && name !== ".") walk.steps.push(name);
+};

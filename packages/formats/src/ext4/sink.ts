@@ -1,0 +1,7 @@
+/**
+ * Where the bytes go. Ranges never overlap, except that the first block is written once, last. What is not written is zero: a sparse file
+ * serves as it is, after it has been given its final size. `write` must be done with `bytes` when it returns; what it throws is passed on.
+ */
+export interface Sink {
+  write(offset: number, bytes: Uint8Array): void;
+}

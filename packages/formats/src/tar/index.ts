@@ -1,0 +1,6 @@
+/** Reading tar streams, as container layers use them. Names are raw bytes (`RawName`), errors are `TarError`. */
+export { TarParser } from "./parser.ts";
+export { TarError } from "./errors.ts";
+export type { TarErrorCode } from "./errors.ts";
+export { rawNameBytes, rawNameText } from "./entry.ts";
+export type { RawName, TarEntry, TarEntryType, TarTime, TarVisitor } from "./entry.ts";
