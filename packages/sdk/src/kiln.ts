@@ -1,0 +1,50 @@
+import type { DaemonStatus, DfReport, DoctorReport, KernelView } from "@kiln/protocol";
+import { systemClock, systemRandom, type Clock, type RandomSource } from "@kiln/std";
+import { ApiClient, type CallOptions } from "./api-client.ts";
+import { Images } from "./resources/images.ts";
+import { Operations } from "./resources/operations.ts";
+import { Vms } from "./resources/vms.ts";
+import type { Transport } from "./transport.ts";
+
+/** The client of one daemon. Every method rejects with KilnError; disposing of it closes its idle connections. */
+export class Kiln implements Disposable {
+  readonly vms: Vms;
+  readonly images: Images;
+  readonly operations: Operations;
+  readonly kernels: { list(options?: CallOptions): Promise<KernelView[]> };
+  readonly daemon: {
+    status(options?: CallOptions): Promise<DaemonStatus>;
+    /** VMs run on. Resolves when the daemon has taken the request, not when it has ended. */
+    stop(options?: CallOptions): Promise<void>;
+  };
+  readonly #api: ApiClient;
+
+  constructor(transport: Transport, ambient: { readonly clock?: Clock; readonly random?: RandomSource } = {}) {
+    const api = new ApiClient(transport, { clock: ambient.clock ?? systemClock, random: ambient.random ?? systemRandom });
+    this.#api = api;
+    this.vms = new Vms(api);
+    this.images = new Images(api);
+    this.operations = new Operations(api);
+    this.kernels = { list: (options) => api.json("GET", "/v1/kernels", options) };
+    this.daemon = {
+      status: (options) => api.json("GET", "/v1/daemon", options),
+      stop: async (options) => {
+        await api.json("POST", "/v1/daemon/stop", { json: {}, ...options });
+      },
+    };
+  }
+
+  /** What of this machine helps or hinders. */
+  doctor(options?: CallOptions): Promise<DoctorReport> {
+    return this.#api.json("GET", "/v1/doctor", options);
+  }
+
+  /** What lies on the disk. */
+  df(options?: CallOptions): Promise<DfReport> {
+    return this.#api.json("GET", "/v1/df", options);
+  }
+
+  [Symbol.dispose](): void {
+    this.#api.close();
+  }
+}

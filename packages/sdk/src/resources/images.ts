@@ -1,0 +1,135 @@
+import { isDigest } from "@kiln/protocol/ids";
+import { KilnError } from "@kiln/protocol/errors";
+import type { ImageView, ImportImageAnswer, OperationView } from "@kiln/protocol";
+import type { ApiClient, CallOptions } from "../api-client.ts";
+import { SDK_LIMITS } from "../limits.ts";
+
+export interface LayoutBlob {
+  readonly sizeBytes: number;
+  /** Called once for each try of sending it. */
+  readonly open: () => AsyncIterable<Uint8Array>;
+}
+
+export interface LayoutImport extends CallOptions {
+  /** The name the image gets. */
+  readonly reference: string;
+  /** Which image of the index; null where it has only one. */
+  readonly tag: string | null;
+  /** The layout's index.json. */
+  readonly index: Uint8Array;
+  /** Finds the blob of a digest. */
+  readonly readBlob: (digest: string) => Promise<LayoutBlob>;
+  /** Bytes sent so far, of those known to be missing. */
+  readonly onProgress?: ((progress: { readonly doneBytes: number; readonly totalBytes: number }) => void) | undefined;
+}
+
+export interface ImportedImage {
+  readonly image: ImageView;
+  readonly sentBytes: number;
+}
+
+/** Rounds of "what is missing": index, manifest, config and layers need four; nested indexes a few more. */
+const ROUNDS = 16;
+
+const sha256 = async (bytes: Uint8Array): Promise<string> => {
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", new Uint8Array(bytes)));
+  return `sha256:${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+};
+
+/** Container images. */
+export class Images {
+  readonly #api: ApiClient;
+
+  constructor(api: ApiClient) {
+    this.#api = api;
+  }
+
+  list(options: CallOptions = {}): Promise<ImageView[]> {
+    return this.#api.json("GET", "/v1/images", options);
+  }
+
+  /** Of an image that the daemon fetches by itself (`deb:`). The operation's `result` is the image's digest. */
+  pull(reference: string, options: CallOptions & { readonly pull?: "missing" | "always" } = {}): Promise<OperationView> {
+    return this.#api.json("POST", "/v1/images/pull", { json: { reference, pull: options.pull ?? "always" }, signal: options.signal });
+  }
+
+  async remove(reference: string, options: CallOptions = {}): Promise<void> {
+    await this.#api.json("DELETE", `/v1/images/${encodeURIComponent(reference)}`, options);
+  }
+
+  /**
+   * Sends an OCI layout: asks what is missing, sends that, asks again until the image is whole. Only blobs that the
+   * daemon lacks are read. Throws IMAGE_CONTENT_MISSING if it keeps asking for what was sent.
+   */
+  async importLayout(layout: LayoutImport): Promise<ImportedImage> {
+    const { signal } = layout;
+    const root = await sha256(layout.index);
+    const rounds = new Map<string, number>();
+    const sent = new SentBytes(layout.onProgress);
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const answer = await this.#api.json<ImportImageAnswer>("POST", "/v1/images/import", {
+        json: { reference: layout.reference, root, tag: layout.tag },
+        signal,
+      });
+      if (answer.image !== null) return { image: answer.image, sentBytes: sent.doneBytes };
+      await inParallel(answer.missing, async ({ digest }) => {
+        const times = (rounds.get(digest) ?? 0) + 1;
+        if (times > 2 || !isDigest(digest)) {
+          throw new KilnError("IMAGE_CONTENT_MISSING", `${layout.reference}: the daemon does not keep ${digest}`, {
+            object: layout.reference,
+          });
+        }
+        rounds.set(digest, times);
+        const blob = digest === root ? { sizeBytes: layout.index.length, open: () => once(layout.index) } : await layout.readBlob(digest);
+        const octets = { sizeBytes: blob.sizeBytes, open: sent.counting(blob) };
+        await this.#api.json("PUT", `/v1/content/${digest}`, { octets, signal });
+      });
+    }
+    throw new KilnError("IMAGE_CONTENT_MISSING", `${layout.reference}: the import does not come to an end`, { object: layout.reference });
+  }
+}
+
+/** Counts what goes out, over all blobs that are known to be missing. */
+class SentBytes {
+  readonly #onProgress: LayoutImport["onProgress"];
+  #totalBytes = 0;
+  doneBytes = 0;
+
+  constructor(onProgress: LayoutImport["onProgress"]) {
+    this.#onProgress = onProgress;
+  }
+
+  counting(blob: LayoutBlob): () => AsyncIterable<Uint8Array> {
+    this.#totalBytes += blob.sizeBytes;
+    const add = (bytes: number) => {
+      this.doneBytes += bytes;
+      this.#onProgress?.({ doneBytes: this.doneBytes, totalBytes: this.#totalBytes });
+    };
+    return async function* counted() {
+      let countedBytes = 0;
+      try {
+        for await (const chunk of blob.open()) {
+          yield chunk;
+          countedBytes += chunk.length;
+          add(chunk.length);
+        }
+      } finally {
+        if (countedBytes < blob.sizeBytes) add(-countedBytes); // a try that was cut off is sent again from its beginning
+      }
+    };
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** Runs `work` for each item, a few at a time; all that were begun have ended when it returns or throws. */
+const inParallel = async <Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> => {
+  const rest = items.values();
+  const workers = Array.from({ length: SDK_LIMITS.blobsInParallel }, async () => {
+    for (const item of rest) await work(item);
+  });
+  const ended = await Promise.allSettled(workers);
+  for (const end of ended) if (end.status === "rejected") throw end.reason;
+};

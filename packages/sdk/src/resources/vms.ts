@@ -1,0 +1,92 @@
+import type { CreateVmRequest, ExecRequest, OperationView, VmView } from "@kiln/protocol";
+import type { ApiClient, CallOptions } from "../api-client.ts";
+import { CommandSession } from "../command-session.ts";
+import { readLog, type LogOptions } from "../log-stream.ts";
+import type { OutputChunk } from "../output-buffer.ts";
+
+/** What an exec runs; the rest takes the schema's defaults. */
+export type ExecOptions = Omit<ExecRequest, "id"> & { readonly id?: string };
+
+const pathOf = (ref: string): string => `/v1/vms/${encodeURIComponent(ref)}`;
+
+/** MicroVMs. A `ref` is an id, a unique prefix of one, or a name. */
+export class Vms {
+  readonly #api: ApiClient;
+
+  constructor(api: ApiClient) {
+    this.#api = api;
+  }
+
+  /** The operation's `result` is the VM's id. With `start: true` it includes the start. */
+  create(request: CreateVmRequest, options: CallOptions = {}): Promise<OperationView> {
+    return this.#api.json("POST", "/v1/vms", { json: request, signal: options.signal });
+  }
+
+  list(options: CallOptions = {}): Promise<VmView[]> {
+    return this.#api.json("GET", "/v1/vms", options);
+  }
+
+  get(ref: string, options: CallOptions = {}): Promise<VmView> {
+    return this.#api.json("GET", pathOf(ref), options);
+  }
+
+  start(ref: string, options: CallOptions = {}): Promise<OperationView> {
+    return this.#api.json("POST", `${pathOf(ref)}/start`, { json: {}, signal: options.signal });
+  }
+
+  /** `timeoutMs`: how long the command has after its stop signal. */
+  stop(ref: string, options: CallOptions & { readonly timeoutMs?: number | undefined } = {}): Promise<OperationView> {
+    const json = options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs };
+    return this.#api.json("POST", `${pathOf(ref)}/stop`, { json, signal: options.signal });
+  }
+
+  /** Sends a signal to the VM's command, SIGKILL unless told. */
+  async kill(ref: string, options: CallOptions & { readonly signalName?: string } = {}): Promise<void> {
+    await this.#api.json("POST", `${pathOf(ref)}/kill`, { json: { signal: options.signalName ?? "SIGKILL" }, signal: options.signal });
+  }
+
+  /** `force` ends a VM that runs. */
+  remove(ref: string, options: CallOptions & { readonly force?: boolean } = {}): Promise<OperationView> {
+    return this.#api.json("DELETE", pathOf(ref), { query: { force: options.force ?? false }, signal: options.signal });
+  }
+
+  /** Resolves when the VM is exited or failed. */
+  async wait(ref: string, options: CallOptions = {}): Promise<VmView> {
+    for (;;) {
+      const vm = await this.#api.json<VmView>("GET", `${pathOf(ref)}/wait`, options);
+      if (vm.state === "exited" || vm.state === "failed") return vm;
+    }
+  }
+
+  /** What the VM's command wrote, from its beginning or its last lines. */
+  logs(ref: string, options: LogOptions = {}): AsyncGenerator<OutputChunk> {
+    return readLog(this.#api, `${pathOf(ref)}/logs`, options);
+  }
+
+  /** The guest kernel's console, as bytes. */
+  console(ref: string, options: CallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
+    return this.#api.stream(`${pathOf(ref)}/console`, options);
+  }
+
+  /** Runs a command in a running VM, once per `id`, however often the connection breaks. */
+  exec(ref: string, request: ExecOptions, options: CallOptions = {}): CommandSession {
+    const hello = JSON.stringify({ ...request, id: request.id ?? this.#api.newId() });
+    return new CommandSession({
+      open: ({ signal }) => this.#api.openSocket(`${pathOf(ref)}/exec`, { signal }),
+      hello,
+      clock: this.#api.clock,
+      signal: options.signal,
+    });
+  }
+
+  /** The VM's own command. On a VM that is not started it waits for the start and misses nothing. */
+  attach(ref: string, options: CallOptions & { readonly stdin?: boolean } = {}): CommandSession {
+    const query = { stdin: options.stdin ?? false };
+    return new CommandSession({
+      open: ({ signal }) => this.#api.openSocket(`${pathOf(ref)}/attach`, { query, signal }),
+      hello: null,
+      clock: this.#api.clock,
+      signal: options.signal,
+    });
+  }
+}
