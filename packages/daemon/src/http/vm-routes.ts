@@ -1,16 +1,18 @@
 import { createVmRequest, encodeDataFrame, killVmRequest, LENGTH_PREFIX_BYTES, stopVmRequest } from "@kiln/protocol";
 import { type Context, Hono } from "hono";
 import { stream } from "hono/streaming";
+import { z } from "zod";
 import { beginCreateVm } from "../operations/create-vm.ts";
 import { getVm } from "../operations/find-vm.ts";
 import { beginRemoveVm } from "../operations/remove-vm.ts";
 import { beginStartVm } from "../operations/start-vm.ts";
 import { beginStopVm, killVm } from "../operations/stop-vm.ts";
-import { readConsole, readLog } from "../operations/stream-vm.ts";
+import { readLog } from "../operations/read-log.ts";
+import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView } from "../vms/record.ts";
 import type { ApiParts } from "./app.ts";
-import { idempotencyKey, parameter, parseBody } from "./parse.ts";
+import { idempotencyKey, parameter, parseBody, parseWith } from "./parse.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
@@ -38,15 +40,24 @@ export const vmRoutes = ({ core }: ApiParts): Hono =>
     })
     .get("/:vm/logs", (context) => streamLog(context, { core }));
 
+const logQuery = z
+  .object({
+    follow: z.stringbool().default(false),
+    stdout: z.coerce.number().int().min(0).default(0),
+    stderr: z.coerce.number().int().min(0).default(0),
+    tail: z.coerce.number().int().min(0).optional(),
+  })
+  .transform(({ tail, ...rest }) => ({ ...rest, tailLines: tail ?? null }));
+
 /** Data frames, each behind its length as u32 little-endian. */
 const streamLog = (context: Context, { core }: Pick<ApiParts, "core">): Response => {
   const record = getVm(core.vms, parameter(context, "vm"));
-  const follow = context.req.query("follow") === "true";
+  const query = parseWith(logQuery, context.req.query());
   context.header("content-type", "application/vnd.kiln.stream");
   return stream(context, async (out) => {
     const left = new AbortController();
     out.onAbort(() => left.abort());
-    for await (const chunk of readLog(core, record, { follow, signal: left.signal })) {
+    for await (const chunk of readLog(core, record, { ...query, from: query, signal: left.signal })) {
       const frame = encodeDataFrame(chunk);
       const length = new Uint8Array(LENGTH_PREFIX_BYTES);
       new DataView(length.buffer).setUint32(0, frame.length, true);

@@ -1,6 +1,5 @@
 import { type Exec, KilnError, type StreamKind } from "@kiln/protocol";
 import type { ExecAttachment } from "../vms/agent.port.ts";
-import type { VmRecord } from "../vms/record.ts";
 import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 import type { RunningVm } from "./running-vms.ts";
@@ -138,12 +137,6 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
     exit,
     leave: async () => left.abort(),
   };
-};
-
-/** What a VM's command has written, oldest first. */
-export const readLog = (core: Core, record: VmRecord, options: { follow: boolean; signal: AbortSignal }): AsyncIterable<StreamChunk> => {
-  const run = core.running.get(record.id);
-  return run === null ? core.logs.readEnded(record.id, options) : run.log.read({ ...options, holds: false });
 };
 
 export const readConsole = async (core: Core, reference: string, options: { signal: AbortSignal }): Promise<Uint8Array> => {
