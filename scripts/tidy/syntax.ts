@@ -1,0 +1,1 @@
+export type * as ESTree from "oxc-parser";
