@@ -1,0 +1,39 @@
+#include "agent.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct agent agent;
+
+void agent_say(const char *format, ...) {
+  char text[256];
+  va_list arguments;
+  va_start(arguments, format);
+  int n = snprintf(text, sizeof text, "kiln-agent: ");
+  n += vsnprintf(text + n, sizeof text - (size_t)n - 1, format, arguments);
+  va_end(arguments);
+  if (n > (int)sizeof text - 2) n = (int)sizeof text - 2;
+  text[n++] = '\n';
+  if (write(2, text, (size_t)n) < 0) return;
+}
+
+void agent_open(int initramfs) {
+  agent.initramfs = initramfs;
+  agent.loop = loop_open();
+  agent.channel.watch.fd = agent.channel.listener.fd = -1;
+  children_open();
+}
+
+static int sooner(int a, int b) { return a < 0 ? b : b < 0 || a < b ? a : b; }
+
+void agent_run(void) {
+  for (;;) {
+    channel_pump();
+    exec_tick();
+    power_tick();
+    channel_pump();
+    int timeout = sooner(channel_timeout_ms(), sooner(exec_timeout_ms(), power_timeout_ms()));
+    if (power_over()) return;
+    loop_wait(agent.loop, timeout);
+  }
+}

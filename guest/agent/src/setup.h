@@ -1,0 +1,44 @@
+/* SETUP: what makes a booted kernel the VM of one image. */
+#ifndef KILN_SETUP_H
+#define KILN_SETUP_H
+#include "agent.h"
+
+enum { SETUP_MODULES = 64, SETUP_MESSAGE = 200, DEVICE_NAME = 32 };
+
+struct setup {
+  const char *modules[SETUP_MODULES];
+  int module_count;
+  const char *root_serial, *writable_serial, *modules_serial; /* the last may be NULL */
+  const char *hostname, *machine_id, *hosts, *resolv_conf;
+  uint64_t clock_ns;
+  const uint8_t *entropy;
+  uint32_t entropy_bytes;
+  char root[DEVICE_NAME], writable[DEVICE_NAME], modules_disk[DEVICE_NAME]; /* "/dev/vda" */
+  char message[SETUP_MESSAGE]; /* what failed, for a person */
+};
+
+/* Runs the steps and answers with their times, or with the step that failed. A second SETUP in an epoch changes nothing. */
+void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length);
+
+/* Steps: 0, or an errno with `message` filled in. */
+int setup_modules(struct setup *s);
+int setup_entropy(struct setup *s);
+int setup_clock(struct setup *s);
+int setup_disks(struct setup *s);
+int setup_root(struct setup *s);
+int setup_writable(struct setup *s);
+int setup_overlay(struct setup *s);
+int setup_switch(struct setup *s);
+int setup_kernel_files(struct setup *s);
+int setup_cgroups(struct setup *s);
+int setup_module_files(struct setup *s);
+int setup_identity(struct setup *s);
+int setup_network(struct setup *s);
+
+int setup_fail(struct setup *s, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* modules.c: from the initramfs's /modules; loaded already or built in is fine. 0 or an errno. */
+int module_load(const char *name);
+/* mounts.c: makes the disks safe before the power goes. */
+void mounts_settle(struct agent *a);
+#endif
