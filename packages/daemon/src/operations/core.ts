@@ -3,6 +3,7 @@ import type { Clock, KeyedLock, RandomSource, Semaphore } from "@kiln/std";
 import type { Config } from "../config/config.ts";
 import type { ImageStore } from "../images/records.port.ts";
 import type { KernelStore } from "../kernels/records.port.ts";
+import type { Checkpoint } from "../pipeline/checkpoints.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { KernelSets, RootfsFiles } from "../pipeline/artifacts.port.ts";
 import type { AgentConnector } from "../vms/agent.port.ts";
@@ -38,6 +39,7 @@ export interface Core {
   readonly driver: Driver;
   readonly agent: AgentConnector;
   readonly running: RunningVms;
+  readonly checkpoint: Checkpoint;
   /** One operation at a time on one VM (I18). */
   readonly vmLocks: KeyedLock<VmId>;
   /** Boots that run at once. */

@@ -41,6 +41,7 @@ export const removeVm = async (core: Core, id: VmId, options: { force: boolean }
   if (!options.force) refuseRunning(core, id);
   const before = record.state;
   core.vms.change(id, { state: "deleting" }, { from: [before] });
+  await core.checkpoint("delete.marked");
   const failures: unknown[] = [];
   for (const step of [() => endRun(core, id), () => core.driver.endStrays(core.disks.directory(id)), () => core.disks.remove(id)]) {
     try {
@@ -55,6 +56,7 @@ export const removeVm = async (core: Core, id: VmId, options: { force: boolean }
       ...{ cause: new AggregateError(failures), object: record.name, hint: `try again with \`kiln rm -f ${record.name}\`` },
     });
   }
+  await core.checkpoint("delete.cleaned");
   core.vms.remove(id);
   core.running.failStart(id, new KilnError("VM_NOT_FOUND", `the VM ${record.name} was removed`, { object: record.name }));
 };

@@ -57,6 +57,7 @@ export const startVm = async (core: Core, id: VmId, context: OperationContext): 
     { from: [...STARTABLE_STATES], capacityBytes: core.config.memoryBytes },
   );
   try {
+    await core.checkpoint("start.reserved");
     const run = await boot(core, record, context);
     core.running.begin(run);
     followRun(core, run);
@@ -89,14 +90,17 @@ const bootBounded = async (core: Core, record: VmRecord, context: OperationConte
   const vmm = await core.driver.boot(vmmSpec(core, record, files), { signal });
   await using undo = new AsyncDisposableStack();
   undo.defer(() => vmm.kill());
+  await core.checkpoint("start.booted");
   undo.defer(() => log.close());
   core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
   stopwatch.phase("kernel");
   const session = await unlessEnded(record, vmm, connectAgent(core, record, vmm, signal));
+  await core.checkpoint("start.connected");
   stopwatch.phase("setup");
   const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, files), { signal }));
   stopwatch.phase("command");
   const main = record.command === null ? null : await unlessEnded(record, vmm, startCommand(record, session, signal));
+  await core.checkpoint("start.commanded");
   const timings = stopwatch.end(steps);
   core.vms.change(record.id, { state: "running", startedAt: nowIso(core), timings }, { from: ["starting"] });
   undo.move();

@@ -1,8 +1,10 @@
 import { KilnError } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
 import type { ResolvedImage } from "../images/ports.ts";
+import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
+import type { Checkpoint } from "./checkpoints.ts";
 import type { ImageContent, ImageSource, KernelSets, RootfsFiles } from "./artifacts.port.ts";
 import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
 
@@ -13,8 +15,10 @@ export interface PipelineParts {
   readonly kernels: KernelStore;
   readonly sources: readonly ImageSource[];
   readonly content: ImageContent;
+  readonly leases: ContentLeases;
   readonly rootfsFiles: RootfsFiles;
   readonly kernelSets: KernelSets;
+  readonly checkpoint: Checkpoint;
   readonly rootfsKey: (image: ResolvedImage) => string;
 }
 
@@ -48,7 +52,12 @@ export class Pipeline {
         key: reference,
         subject: reference,
         find,
-        make: async (context) => this.recordImage(reference, await source.fetch(reference, buildOptions(context))),
+        make: async (context) => {
+          using _lease = this.#parts.leases.begin();
+          const fetched = await source.fetch(reference, buildOptions(context));
+          await this.#parts.checkpoint("image.fetched");
+          return this.recordImage(reference, fetched);
+        },
         describe: (made) => made.image.manifestDigest,
       },
       options,
@@ -75,7 +84,7 @@ export class Pipeline {
 
   /** The rootfs of an image, whole. A damaged one is noticed here and built again (I7). */
   async ensureRootfs(image: ImageRecord, options: WorkOptions): Promise<RootfsRecord> {
-    const { images, work, rootfsFiles, clock, content } = this.#parts;
+    const { images, work, rootfsFiles, clock, content, checkpoint } = this.#parts;
     const key = image.rootfsKey;
     return work.run(
       {
@@ -92,8 +101,10 @@ export class Pipeline {
           if (!(await content.isComplete(image.image))) {
             throw new KilnError("IMAGE_CONTENT_MISSING", `layers of ${image.reference} are not in the content store`, { object: image.reference });
           }
+          await checkpoint("rootfs.begun");
           const built = await rootfsFiles.build(image.image, key, buildOptions(context));
           const record: RootfsRecord = { key, ...built, createdAt: new Date(clock.now()).toISOString() };
+          await checkpoint("rootfs.published");
           images.putRootfs(record);
           return record;
         },
@@ -105,7 +116,7 @@ export class Pipeline {
 
   /** The newest kernel set that this Kiln's agent is in; built where there is none. */
   async ensureKernel(options: WorkOptions): Promise<KernelRecord> {
-    const { kernels, kernelSets, work } = this.#parts;
+    const { kernels, kernelSets, work, checkpoint } = this.#parts;
     return work.run(
       {
         kind: "kernel.build",
@@ -120,7 +131,9 @@ export class Pipeline {
           return null;
         },
         make: async (context) => {
+          await checkpoint("kernel.begun");
           const record = await kernelSets.build(buildOptions(context));
+          await checkpoint("kernel.published");
           kernels.putKernel(record);
           return record;
         },

@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const KILN = fileURLToPath(new URL("../../kiln", import.meta.url));
+
+export interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly input?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+}
+
+/** A home of the test's own, driven through the command line as a user would; disposing of it stops its daemon and VMs. */
+export class TestHome implements AsyncDisposable {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** `suffix` is appended to the directory's name, for homes with long names and spaces. */
+  static async create(suffix = ""): Promise<TestHome> {
+    return new TestHome(join(await mkdtemp(join(tmpdir(), "kiln-e2e-")), `home${suffix}`));
+  }
+
+  /** Runs `kiln ARGS` to its end. */
+  async kiln(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+    const child = spawn(KILN, args, {
+      env: { ...process.env, KILN_HOME: this.path, ...options.env },
+      cwd: options.cwd ?? tmpdir(),
+      stdio: "pipe",
+    });
+    child.stdin.on("error", () => undefined); // a command that ends without reading its input
+    child.stdin.end(options.input ?? "");
+    const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
+    const { promise, resolve } = Promise.withResolvers<number>();
+    child.once("close", (code, signal) => resolve(code ?? (signal === null ? -1 : 128)));
+    return { code: await promise, stdout: await stdout, stderr: await stderr };
+  }
+
+  /** Runs it and expects exit code 0. */
+  async ok(...args: string[]): Promise<string> {
+    const outcome = await this.kiln(args);
+    assert.equal(outcome.code, 0, `kiln ${args.join(" ")} exited with ${outcome.code}: ${outcome.stderr}`);
+    return outcome.stdout;
+  }
+
+  /** The one JSON value that a command prints. */
+  async json<Value>(...args: string[]): Promise<Value> {
+    return JSON.parse(await this.ok(...args, "--json")) as Value;
+  }
+
+  async daemonPid(): Promise<number> {
+    return (await this.json<{ pid: number }>("daemon", "status")).pid;
+  }
+
+  /** Ends the daemon as a crash would. */
+  async killDaemon(): Promise<void> {
+    const pid = await this.daemonPid();
+    process.kill(pid, "SIGKILL");
+    await waitUntil(async () => !(await exists(`/proc/${pid}/cmdline`)), "the daemon's end");
+  }
+
+  /** Pids of processes that carry this home's path in their environment or command line. */
+  async processes(): Promise<number[]> {
+    const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
+    const mine = await Promise.all(pids.map(async (pid) => (pid !== process.pid && (await mentions(pid, this.path)) ? [pid] : [])));
+    return mine.flat();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const vms = await this.kiln(["ps", "-aq"]);
+    const ids = vms.stdout.split("\n").filter((id) => id !== "");
+    if (ids.length > 0) await this.kiln(["rm", "-f", ...ids]);
+    await this.kiln(["daemon", "stop"]);
+    await rm(join(this.path, ".."), { recursive: true, force: true });
+  }
+}
+
+export const waitUntil = async (condition: () => Promise<boolean>, what: string): Promise<void> => {
+  const deadline = Date.now() + 60_000;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, `waited 60 s in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+};
+
+const exists = async (path: string): Promise<boolean> =>
+  readFile(path).then(
+    (content) => content.length > 0,
+    () => false,
+  );
+
+const mentions = async (pid: number, path: string): Promise<boolean> => {
+  const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
+  return (await read("cmdline")).includes(path) || (await read("environ")).includes(`KILN_DIR=${path}`);
+};
+
+const collect = async (stream: NodeJS.ReadableStream): Promise<string> => {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(Buffer.from(chunk as Uint8Array));
+  return Buffer.concat(chunks).toString("utf8");
+};
