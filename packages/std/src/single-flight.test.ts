@@ -227,79 +227,93 @@ describe("leaving", () => {
   });
 });
 
-interface Run {
+/** One run of the work; thrown by itself if it is to fail. */
+class Run extends Error {
   readonly id: number;
-  running: boolean;
-  failed: boolean;
+  running = true;
   /** The callers that wait for it. */
-  readonly members: Set<number>;
+  readonly members = new Set<number>();
+
+  constructor(id: number) {
+    super(`run ${id}`);
+    this.id = id;
+  }
+}
+
+interface Caller {
+  readonly key: "a" | "b";
+  readonly leaves: boolean;
+  readonly fails: boolean;
+}
+
+/** Callers and work whose every step is put in order by the scheduler, with the invariants asserted at each. */
+class World {
+  readonly flights = new SingleFlight<string, Run>();
+  readonly current = new Map<string, Run>();
+  readonly #pause: (label: string) => Promise<unknown>;
+  #runs = 0;
+
+  constructor(pause: (label: string) => Promise<unknown>) {
+    this.#pause = pause;
+  }
+
+  async call({ key, leaves, fails }: Caller, index: number): Promise<void> {
+    await this.#pause(`arrival ${index}`);
+    const inTime = this.current.get(key);
+    const before = this.#runs;
+    const own = new AbortController();
+    const gone = new Error(`caller ${index} left`);
+    if (leaves) void this.#pause(`departure ${index}`).then(() => own.abort(gone));
+    let member: Run | undefined;
+    const onJoin = () => {
+      member = this.current.get(key);
+      member?.members.add(index);
+    };
+    const work = ({ signal }: { signal: AbortSignal }) => {
+      const running = this.#build(key, fails, signal);
+      onJoin();
+      return running;
+    };
+    const outcome: unknown = await this.flights.run(key, work, { signal: own.signal, onJoin }).catch((error: unknown) => error);
+    member?.members.delete(index);
+    if (outcome === gone) {
+      assert.ok(member?.running !== true || member.members.size > 0, "the last returned while the work went on");
+      return;
+    }
+    assert.ok(outcome instanceof Run, `caller ${index} got ${String(outcome)}`);
+    assert.equal(outcome.running, false);
+    assert.ok(outcome === inTime || outcome.id >= before, "a result older than its caller");
+  }
+
+  async #build(key: string, fails: boolean, signal: AbortSignal): Promise<Run> {
+    assert.ok(!this.current.has(key), `two runs of ${key} at once`);
+    const run = new Run(this.#runs);
+    this.#runs += 1;
+    this.current.set(key, run);
+    try {
+      for (let step = 0; step < 3; step += 1) {
+        await this.#pause(`step of ${key}`);
+        assert.equal(signal.aborted, this.flights.waiters(key) === 0, "the work aborts with its last caller");
+        signal.throwIfAborted();
+      }
+      if (fails) throw run;
+      return run;
+    } finally {
+      await this.#pause(`cleanup of ${key}`);
+      run.running = false;
+      this.current.delete(key);
+    }
+  }
 }
 
 it("I1 I2 I10 I11 I12 I13 hold under every order of arrivals, departures, steps and failures", async () => {
   const caller = fc.record({ key: fc.constantFrom("a", "b"), leaves: fc.boolean(), fails: fc.boolean() });
   const property = fc.asyncProperty(fc.scheduler(), fc.array(caller, { minLength: 2, maxLength: 7 }), async (scheduler, callers) => {
-    const flights = new SingleFlight<string, Run>();
-    const current = new Map<string, Run>();
-    const runs: Run[] = [];
-    const pause = (label: string) => scheduler.schedule(Promise.resolve(), label);
-
-    const build = async (key: string, fails: boolean, signal: AbortSignal) => {
-      assert.ok(!current.has(key), `two runs of ${key} at once`);
-      const run: Run = { id: runs.length, running: true, failed: false, members: new Set() };
-      runs.push(run);
-      current.set(key, run);
-      try {
-        for (let step = 0; step < 3; step += 1) {
-          await pause(`step of ${key}`);
-          assert.equal(signal.aborted, flights.waiters(key) === 0, "the work aborts with its last caller");
-          signal.throwIfAborted();
-        }
-        run.failed = fails;
-        if (fails) throw run;
-        return run;
-      } finally {
-        await pause(`cleanup of ${key}`);
-        run.running = false;
-        current.delete(key);
-      }
-    };
-
-    const call = async ({ key, leaves, fails }: (typeof callers)[number], index: number) => {
-      await pause(`arrival ${index}`);
-      const before = runs.length - (current.has(key) ? 1 : 0);
-      const inTime = current.get(key);
-      const own = new AbortController();
-      const gone = new Error(`caller ${index} left`);
-      if (leaves) void pause(`departure ${index}`).then(() => own.abort(gone));
-      let member: Run | undefined;
-      const onJoin = () => {
-        member = current.get(key);
-        member?.members.add(index);
-      };
-      const work = ({ signal }: { signal: AbortSignal }) => {
-        const running = build(key, fails, signal);
-        onJoin();
-        return running;
-      };
-      const outcome: unknown = await flights.run(key, work, { signal: own.signal, onJoin }).catch((error: unknown) => error);
-      member?.members.delete(index);
-      if (outcome === gone) {
-        assert.ok(member?.running !== true || member.members.size > 0, "the last returned while the work went on");
-        return;
-      }
-      assert.ok(isRun(outcome), `caller ${index} got ${String(outcome)}`);
-      assert.equal(outcome.running, false);
-      assert.ok(outcome === inTime || outcome.id >= before, "a result older than its caller");
-    };
-
-    await scheduler.waitFor(Promise.all(callers.map(call)));
+    const world = new World((label) => scheduler.schedule(Promise.resolve(), label));
+    await scheduler.waitFor(Promise.all(callers.map((one, index) => world.call(one, index))));
     await scheduler.waitIdle();
-    assert.equal(current.size, 0, "work goes on without a caller");
-    for (const key of ["a", "b"]) assert.equal(flights.waiters(key), 0);
+    assert.equal(world.current.size, 0, "work goes on without a caller");
+    for (const key of ["a", "b"]) assert.equal(world.flights.waiters(key), 0);
   });
   await fc.assert(property, { numRuns: 400 });
 });
-
-function isRun(value: unknown): value is Run {
-  return typeof value === "object" && value !== null && "running" in value && "failed" in value;
-}

@@ -18,8 +18,8 @@ const SCRIPT = `
 interface Ended {
   readonly stdout: string;
   readonly stderr: string;
-  readonly exitCode: number | null;
-  readonly signal: NodeJS.Signals | null;
+  readonly exitCode: unknown;
+  readonly signal: unknown;
 }
 
 /** Runs three hits of `test.here`; a paused process is ended as soon as it says so. */
@@ -33,8 +33,8 @@ async function runArmed(env: Record<string, string>): Promise<Ended> {
     stderr += String(chunk);
     if (stderr.includes(" pause")) setTimeout(() => child.kill("SIGTERM"), 50);
   });
-  const [exitCode, signal] = await once(child, "close");
-  return { stdout, stderr, exitCode, signal };
+  const end: unknown[] = await once(child, "close");
+  return { stdout, stderr, exitCode: end[0], signal: end[1] };
 }
 
 describe("a failpoint", () => {

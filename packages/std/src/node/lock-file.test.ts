@@ -9,22 +9,25 @@ import { scratchDirectory } from "./scratch.fixture.ts";
 
 const HOLDER = `
   const { tryLockFile } = await import(process.argv[1]);
-  console.log(tryLockFile(process.argv[2]) === null ? "refused" : "held");
+  const answer = tryLockFile(process.argv[2]) === null ? "refused" : "held";
+  globalThis.gc(); // the holder forgets its lock, and keeps it all the same
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  console.log(answer);
   setInterval(() => {}, 1000);
 `;
 
 /** Another process that tries to take the lock and stays. */
 async function otherProcess(path: string): Promise<AsyncDisposable & { readonly answer: string }> {
-  const child = spawn(process.execPath, ["--input-type=module", "-e", HOLDER, import.meta.resolve("./index.ts"), path], {
+  const child = spawn(process.execPath, ["--expose-gc", "--input-type=module", "-e", HOLDER, import.meta.resolve("./index.ts"), path], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exit = once(child, "exit");
-  const [line] = await once(child.stdout, "data");
+  const said: unknown[] = await once(child.stdout, "data");
   const end = async () => {
     child.kill("SIGKILL");
     await exit;
   };
-  return { answer: String(line).trim(), [Symbol.asyncDispose]: end };
+  return { answer: String(said[0]).trim(), [Symbol.asyncDispose]: end };
 }
 
 describe("a lock file", () => {

@@ -3,12 +3,15 @@ import { DatabaseSync } from "node:sqlite";
 import { hasCode } from "./errno.ts";
 
 export interface FileLock {
-  /** Gives the lock up; a second call does nothing. */
+  /** Gives the lock up; a second call does nothing. Forgetting the lock does not give it up. */
   release(): void;
 }
 
 /** SQLITE_BUSY, the low byte of the extended result code: https://sqlite.org/rescode.html */
 const SQLITE_BUSY = 5;
+
+/** Locks that are held: a connection that only its lock's holder remembers could be collected, and its lock with it. */
+const held = new Set<DatabaseSync>();
 
 /**
  * Takes the exclusive lock on the file at `path`, creating it (mode 0600) if needed; null if another process, or
@@ -29,9 +32,10 @@ export function tryLockFile(path: string): FileLock | null {
     if (isBusy(error)) return null;
     throw error;
   }
+  held.add(database);
   return {
     release() {
-      if (database.isOpen) database.close();
+      if (held.delete(database)) database.close();
     },
   };
 }

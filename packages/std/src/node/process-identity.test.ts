@@ -66,8 +66,8 @@ describe("I37 a process", () => {
     // The shell's child ends while the shell, which has become `sleep`, never collects it.
     const parent = spawn("sh", ["-c", "sleep 0.05 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
     try {
-      const [line] = await once(parent.stdout, "data");
-      const identity = await identifyProcess(Number(String(line)));
+      const said: unknown[] = await once(parent.stdout, "data");
+      const identity = await identifyProcess(Number(String(said[0])));
       assert.ok(identity !== null);
       while (stateLetter(identity.pid) !== "Z") await new Promise((resolve) => setTimeout(resolve, 5));
       assert.equal(await processState(identity), "dead");

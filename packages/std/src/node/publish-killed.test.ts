@@ -39,10 +39,10 @@ async function publishTraced(kind: Kind, place: Place, kill?: Kill): Promise<str
   const allowed = await traced.attached;
   if (allowed) publisher.stdin.write("go\n");
   else publisher.kill("SIGKILL");
-  const [exitCode] = await ended;
+  const end: unknown[] = await ended;
   const lines = await traced.lines;
   if (!allowed) return null;
-  assert.equal(exitCode, kill === undefined ? 0 : null, lines.join("\n"));
+  assert.equal(end[0], kill === undefined ? 0 : null, lines.join("\n"));
   return lines;
 }
 

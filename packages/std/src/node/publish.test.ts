@@ -18,6 +18,15 @@ describe("publishing a file", () => {
     assert.deepEqual(await readdir(scratch.staging), []);
   });
 
+  it("shows nobody else its bytes before it has its mode", async () => {
+    await using scratch = await scratchDirectory();
+    const base = { target: join(scratch.path, "final"), stagingDir: scratch.staging, ifExists: "keep" } as const;
+    const modes: number[] = [];
+    const write = async (_file: unknown, path: string) => void modes.push((await stat(path)).mode & 0o7777);
+    await publishFile({ ...base, mode: 0o644, write });
+    assert.deepEqual(modes, [0o600]);
+  });
+
   it("I1 of many who keep at once one publishes, and all get the same whole file", async () => {
     await using scratch = await scratchDirectory();
     const target = join(scratch.path, "final");

@@ -21,8 +21,8 @@ describe("a socket path", () => {
     assert.ok(existsSync(target));
     const reached = longSocketPath(target);
     const client = connect(reached.path);
-    const [said] = await once(client, "data");
-    assert.equal(String(said), "hello");
+    const said: unknown[] = await once(client, "data");
+    assert.equal(String(said[0]), "hello");
     reached[Symbol.dispose]();
     client.destroy();
     server.close();
