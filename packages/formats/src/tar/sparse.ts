@@ -12,7 +12,8 @@ export interface Segment {
 
 /** The segments are in order, do not overlap, fit the file, and are what is stored. Throws TarError SPARSE or LIMIT. */
 export const checkSegments = (segments: readonly Segment[], sizes: { fileBytes: number; storedBytes: number }, offset: number): void => {
-  if (segments.length > MAX_SPARSE_SEGMENTS) throw new TarError("LIMIT", `a sparse file has more than ${MAX_SPARSE_SEGMENTS} segments`, offset);
+  if (segments.length > MAX_SPARSE_SEGMENTS)
+    throw new TarError("LIMIT", `a sparse file has more than ${MAX_SPARSE_SEGMENTS} segments`, offset);
   if (sizes.fileBytes > MAX_FILE_BYTES) throw new TarError("LIMIT", "a sparse file is larger than a file can be", offset);
   let position = 0;
   let stored = 0;
@@ -46,7 +47,8 @@ export const paxSparseMap = (pax: PaxRecords, offset: number): Segment[] | null 
   return null;
 };
 
-export const isPaxSparse1 = (pax: PaxRecords): boolean => pax.values.get("GNU.sparse.major") === "1" && pax.values.get("GNU.sparse.minor") === "0";
+export const isPaxSparse1 = (pax: PaxRecords): boolean =>
+  pax.values.get("GNU.sparse.major") === "1" && pax.values.get("GNU.sparse.minor") === "0";
 
 const NEWLINE = 0x0a;
 
@@ -78,7 +80,8 @@ export class Sparse1Map {
   #readCount(block: Buffer): number {
     const end = block.indexOf(NEWLINE);
     const count = parseDecimal(end === -1 ? "" : block.toString("latin1", 0, end), "sparse map", this.#offset);
-    if (count > MAX_SPARSE_SEGMENTS) throw new TarError("LIMIT", `a sparse file has more than ${MAX_SPARSE_SEGMENTS} segments`, this.#offset);
+    if (count > MAX_SPARSE_SEGMENTS)
+      throw new TarError("LIMIT", `a sparse file has more than ${MAX_SPARSE_SEGMENTS} segments`, this.#offset);
     return 1 + count * 2;
   }
 }

@@ -24,12 +24,33 @@ export const FAST_SYMLINK_BYTES = 60;
 
 export const COMPAT = { hasJournal: 0x4, extAttr: 0x8, dirIndex: 0x20, sparseSuper2: 0x200 } as const;
 export const INCOMPAT = { fileType: 0x2, extents: 0x40, bits64: 0x80, flexBg: 0x200 } as const;
-export const RO_COMPAT = { sparseSuper: 0x1, largeFile: 0x2, hugeFile: 0x8, dirNlink: 0x20, extraIsize: 0x40, metadataCsum: 0x400 } as const;
+export const RO_COMPAT = {
+  sparseSuper: 0x1,
+  largeFile: 0x2,
+  hugeFile: 0x8,
+  dirNlink: 0x20,
+  extraIsize: 0x40,
+  metadataCsum: 0x400,
+} as const;
 
 export const GROUP_FLAGS = { inodeUninit: 0x1, blockUninit: 0x2, inodeZeroed: 0x4 } as const;
 export const INODE_FLAGS = { hugeFile: 0x4_0000, extents: 0x8_0000 } as const;
 
-export const MODE = { fifo: 0o010000, character: 0o020000, directory: 0o040000, block: 0o060000, file: 0o100000, symlink: 0o120000 } as const;
+export const MODE = {
+  fifo: 0o010000,
+  character: 0o020000,
+  directory: 0o040000,
+  block: 0o060000,
+  file: 0o100000,
+  symlink: 0o120000,
+} as const;
 export type NodeKind = keyof typeof MODE;
 /** The file type that a directory entry repeats. */
-export const DIRECTORY_ENTRY_TYPE: Readonly<Record<NodeKind, number>> = { file: 1, directory: 2, character: 3, block: 4, fifo: 5, symlink: 7 };
+export const DIRECTORY_ENTRY_TYPE: Readonly<Record<NodeKind, number>> = {
+  file: 1,
+  directory: 2,
+  character: 3,
+  block: 4,
+  fifo: 5,
+  symlink: 7,
+};

@@ -79,7 +79,11 @@ export const buildExtentTree = (extents: readonly Extent[], inodeSeed: number, a
     return { iBlock, treeBlocks: 0 };
   }
   let treeBlocks = 0;
-  const storeLevel = <T extends Index>(records: readonly T[], depth: number, write: (out: Buffer, records: readonly T[]) => void): Index[] =>
+  const storeLevel = <T extends Index>(
+    records: readonly T[],
+    depth: number,
+    write: (out: Buffer, records: readonly T[]) => void,
+  ): Index[] =>
     chunks(records, RECORDS_IN_BLOCK).map((part) => {
       const out = Buffer.alloc(BLOCK_BYTES);
       writeHeader(out, { entries: part.length, max: RECORDS_IN_BLOCK, depth });

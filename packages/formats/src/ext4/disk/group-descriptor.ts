@@ -47,6 +47,7 @@ export const encodeGroupDescriptor = (descriptor: GroupDescriptor, group: number
 
 export const encodeGroupDescriptors = (descriptors: readonly GroupDescriptor[], seed: number): Buffer => {
   const out = Buffer.alloc(Math.ceil((descriptors.length * DESCRIPTOR_BYTES) / BLOCK_BYTES) * BLOCK_BYTES);
-  for (const [group, descriptor] of descriptors.entries()) out.set(encodeGroupDescriptor(descriptor, group, seed), group * DESCRIPTOR_BYTES);
+  for (const [group, descriptor] of descriptors.entries())
+    out.set(encodeGroupDescriptor(descriptor, group, seed), group * DESCRIPTOR_BYTES);
   return out;
 };

@@ -1,4 +1,12 @@
-import { BLOCKS_PER_GROUP, BLOCK_BYTES, DESCRIPTOR_BYTES, EXTRA_INODE_BYTES, FIRST_INODE, INODE_BYTES, JOURNAL_INODE } from "./constants.ts";
+import {
+  BLOCKS_PER_GROUP,
+  BLOCK_BYTES,
+  DESCRIPTOR_BYTES,
+  EXTRA_INODE_BYTES,
+  FIRST_INODE,
+  INODE_BYTES,
+  JOURNAL_INODE,
+} from "./constants.ts";
 import { CRC_START, crc32c } from "./crc32c.ts";
 
 export const SUPERBLOCK_BYTES = 1024;

@@ -34,13 +34,15 @@ const toDisk = (name: string, value: Uint8Array): DiskXattr | null => {
   const whole = WHOLE_NAMES.get(name);
   if (whole !== undefined) return { index: whole, name: Buffer.alloc(0), value: encodeAcl(value) };
   for (const [prefix, index] of PREFIXES) {
-    if (name.length > prefix.length && name.startsWith(prefix)) return { index, name: Buffer.from(name.slice(prefix.length), "latin1"), value };
+    if (name.length > prefix.length && name.startsWith(prefix))
+      return { index, name: Buffer.from(name.slice(prefix.length), "latin1"), value };
   }
   return null;
 };
 
 /** The order that the kernel searches in. */
-const compare = (a: DiskXattr, b: DiskXattr): number => a.index - b.index || a.name.length - b.name.length || Buffer.compare(a.name, b.name);
+const compare = (a: DiskXattr, b: DiskXattr): number =>
+  a.index - b.index || a.name.length - b.name.length || Buffer.compare(a.name, b.name);
 
 const hashEntry = (xattr: DiskXattr): number => {
   let hash = 0;

@@ -1,4 +1,16 @@
-import { BLOCKS_PER_GROUP, BLOCK_BYTES, COMPAT, FIRST_INODE, GROUP_FLAGS, INCOMPAT, INODE_BYTES, INODE_FLAGS, JOURNAL_INODE, ROOT_INODE, RO_COMPAT } from "../disk/constants.ts";
+import {
+  BLOCKS_PER_GROUP,
+  BLOCK_BYTES,
+  COMPAT,
+  FIRST_INODE,
+  GROUP_FLAGS,
+  INCOMPAT,
+  INODE_BYTES,
+  INODE_FLAGS,
+  JOURNAL_INODE,
+  ROOT_INODE,
+  RO_COMPAT,
+} from "../disk/constants.ts";
 import { crc32c } from "../disk/crc32c.ts";
 import { emptyDirectoryBlock, encodeDirectory } from "../disk/directory.ts";
 import { MAX_EXTENT_BLOCKS, buildExtentTree } from "../disk/extents.ts";
@@ -16,7 +28,7 @@ import { GROUPS_PER_FLEX, blocksOfGroup, groupsKeptIn, hasSuperblock, metadataBl
 import type { DiskPlan } from "./plan.ts";
 
 export interface EmptyDiskOptions {
-  /** 8 MiB to 8 TiB. A rest that does not fill a useful block group stays unused. */
+  /** 8 MiB to 16 TiB. A rest that does not fill a useful block group stays unused. */
   readonly sizeBytes: number;
   readonly identity: FileSystemIdentity;
   /** A journal of mke2fs's size for the disk. */
@@ -30,7 +42,8 @@ const LOST_FOUND_INODE = FIRST_INODE;
 const features = (journal: boolean): SuperblockValues["features"] => ({
   compat: COMPAT.extAttr | COMPAT.dirIndex | (journal ? COMPAT.hasJournal : 0),
   incompat: INCOMPAT.fileType | INCOMPAT.extents | INCOMPAT.bits64 | INCOMPAT.flexBg,
-  roCompat: RO_COMPAT.sparseSuper | RO_COMPAT.largeFile | RO_COMPAT.hugeFile | RO_COMPAT.dirNlink | RO_COMPAT.extraIsize | RO_COMPAT.metadataCsum,
+  roCompat:
+    RO_COMPAT.sparseSuper | RO_COMPAT.largeFile | RO_COMPAT.hugeFile | RO_COMPAT.dirNlink | RO_COMPAT.extraIsize | RO_COMPAT.metadataCsum,
 });
 
 /** Hands out the blocks that metadata leaves free, in order, and counts them by group. */
@@ -98,7 +111,10 @@ class Contents {
     const entry = (name: string, inode: number) => ({ name: Buffer.from(name), inode, kind: "directory" as const });
     const rootSeed = inodeChecksumSeed(this.#seed, ROOT_INODE);
     const lostFoundSeed = inodeChecksumSeed(this.#seed, LOST_FOUND_INODE);
-    this.#writeBlocks(root, encodeDirectory([entry(".", ROOT_INODE), entry("..", ROOT_INODE), entry("lost+found", LOST_FOUND_INODE)], rootSeed));
+    this.#writeBlocks(
+      root,
+      encodeDirectory([entry(".", ROOT_INODE), entry("..", ROOT_INODE), entry("lost+found", LOST_FOUND_INODE)], rootSeed),
+    );
     const empty = Array.from({ length: LOST_FOUND_BLOCKS - 1 }, () => emptyDirectoryBlock(lostFoundSeed));
     this.#writeBlocks(lostFound, [...encodeDirectory([entry(".", LOST_FOUND_INODE), entry("..", ROOT_INODE)], lostFoundSeed), ...empty]);
     this.#inode(ROOT_INODE, { kind: "directory", mode: 0o755, links: 3, extents: root });

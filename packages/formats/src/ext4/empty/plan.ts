@@ -3,7 +3,7 @@ import { Ext4Error } from "../errors.ts";
 
 export const GROUPS_PER_FLEX = 16;
 /** What the tests cover; the format itself goes further. */
-export const MAX_DISK_BYTES = 2 ** 43;
+export const MAX_DISK_BYTES = 2 ** 44;
 const MIN_DISK_BYTES = 8 << 20;
 /** As mke2fs chooses: an inode for each 4 KiB of small disks, for each 16 KiB of others. */
 const SMALL_DISK_BYTES = 512 << 20;
@@ -61,9 +61,11 @@ const planGroups = (blocks: number, journal: boolean): DiskPlan => {
 export const baseBlocks = (plan: DiskPlan, group: number): number => (hasSuperblock(group) ? 1 + plan.descriptorBlocks : 0);
 
 /** How many groups keep their metadata in this group: 0 for all but the first of a flex group. */
-export const groupsKeptIn = (plan: DiskPlan, group: number): number => (group % GROUPS_PER_FLEX === 0 ? Math.min(GROUPS_PER_FLEX, plan.groups - group) : 0);
+export const groupsKeptIn = (plan: DiskPlan, group: number): number =>
+  group % GROUPS_PER_FLEX === 0 ? Math.min(GROUPS_PER_FLEX, plan.groups - group) : 0;
 
-export const metadataBlocks = (plan: DiskPlan, group: number): number => baseBlocks(plan, group) + groupsKeptIn(plan, group) * (2 + plan.inodeTableBlocks);
+export const metadataBlocks = (plan: DiskPlan, group: number): number =>
+  baseBlocks(plan, group) + groupsKeptIn(plan, group) * (2 + plan.inodeTableBlocks);
 
 export const blocksOfGroup = (plan: DiskPlan, group: number): number => Math.min(BLOCKS_PER_GROUP, plan.blocks - group * BLOCKS_PER_GROUP);
 
@@ -81,7 +83,7 @@ export const placesOf = (plan: DiskPlan, group: number): GroupPlaces => {
   return { blockBitmap: start + index, inodeBitmap: start + kept + index, inodeTable: start + 2 * kept + index * plan.inodeTableBlocks };
 };
 
-/** Throws Ext4Error TOO_SMALL below 8 MiB and TOO_LARGE above 8 TiB. What does not fill a useful last group is left unused. */
+/** Throws Ext4Error TOO_SMALL below 8 MiB and TOO_LARGE above 16 TiB. What does not fill a useful last group is left unused. */
 export const planDisk = (sizeBytes: number, options: { journal: boolean }): DiskPlan => {
   if (sizeBytes < MIN_DISK_BYTES) throw new Ext4Error("TOO_SMALL", `a disk of ${sizeBytes} bytes is smaller than ${MIN_DISK_BYTES}`);
   if (sizeBytes > MAX_DISK_BYTES) throw new Ext4Error("TOO_LARGE", `a disk of ${sizeBytes} bytes is larger than ${MAX_DISK_BYTES}`);

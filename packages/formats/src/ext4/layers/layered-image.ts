@@ -86,7 +86,10 @@ export class LayeredImage {
   /** The layers with content that is needed but was taken for hidden, topmost first. All layers must have been read. */
   layersToReadAgain(): number[] {
     const missing = missingContent(this.#merge());
-    return this.#layers.map((_, layer) => layer).reverse().filter((layer) => this.#layers[layer]?.some((record) => record.does === "file" && missing.has(record)));
+    return this.#layers
+      .map((_, layer) => layer)
+      .reverse()
+      .filter((layer) => this.#layers[layer]?.some((record) => record.does === "file" && missing.has(record)));
   }
 
   readLayerAgain(layer: number): LayerInput {
@@ -98,7 +101,8 @@ export class LayeredImage {
       if (again === null) return null;
       const record = records[next];
       next += 1;
-      if (record?.does !== again.does || record.names.join("/") !== again.names.join("/")) throw new Ext4Error("LAYER_CHANGED", "a layer has changed while it was read");
+      if (record?.does !== again.does || record.names.join("/") !== again.names.join("/"))
+        throw new Ext4Error("LAYER_CHANGED", "a layer has changed while it was read");
       return record.does === "file" && missing.has(record) ? record : null;
     };
     return this.#input(read, () => undefined);

@@ -12,7 +12,8 @@ export const parsePath = (path: RawName): RawName[] => {
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
   for (const name of names) {
     if (name === "..") throw new Ext4Error("PATH_UNSAFE", `the path ${rawNameText(path)} climbs with ".."`);
-    if (name.length > MAX_NAME_BYTES) throw new Ext4Error("NAME_TOO_LONG", `a name in ${rawNameText(path)} is longer than ${MAX_NAME_BYTES} bytes`);
+    if (name.length > MAX_NAME_BYTES)
+      throw new Ext4Error("NAME_TOO_LONG", `a name in ${rawNameText(path)} is longer than ${MAX_NAME_BYTES} bytes`);
   }
   return names;
 };

@@ -49,7 +49,8 @@ const withoutOverlay = (entry: TarEntry): ReadonlyMap<RawName, Uint8Array> => {
   if (entry.xattrs.size === 0) return entry.xattrs;
   const kept = new Map<RawName, Uint8Array>();
   for (const [name, value] of entry.xattrs) {
-    if (OVERLAY_REFUSED.has(name)) throw new Ext4Error("OVERLAY_MARKER", `${rawNameText(entry.path)} has the attribute ${name}, which only an overlay can honour`);
+    if (OVERLAY_REFUSED.has(name))
+      throw new Ext4Error("OVERLAY_MARKER", `${rawNameText(entry.path)} has the attribute ${name}, which only an overlay can honour`);
     if (!name.startsWith(OVERLAY_PREFIX)) kept.set(name, value);
   }
   return kept;
@@ -68,7 +69,8 @@ const parseWhiteout = (names: readonly RawName[]): LayerRecord | "skip" | null =
   if (last === OPAQUE_NAME) return { does: "opaque", names: parent };
   if (last.startsWith(AUFS_PREFIX)) return "skip";
   const hidden = last.slice(WHITEOUT_PREFIX.length);
-  if (hidden === "" || hidden === "." || hidden === "..") throw new Ext4Error("PATH_UNSAFE", `${rawNameText(names.join("/"))} is no whiteout of a name`);
+  if (hidden === "" || hidden === "." || hidden === "..")
+    throw new Ext4Error("PATH_UNSAFE", `${rawNameText(names.join("/"))} is no whiteout of a name`);
   return { does: "whiteout", names: [...parent, hidden] };
 };
 
@@ -79,7 +81,11 @@ const checkTarget = (entry: TarEntry): RawName => {
   return entry.linkPath;
 };
 
-const parseSpecial = (entry: TarEntry, kind: "character" | "block" | "fifo", common: { names: readonly RawName[]; metadata: NodeMetadata }): LayerRecord => {
+const parseSpecial = (
+  entry: TarEntry,
+  kind: "character" | "block" | "fifo",
+  common: { names: readonly RawName[]; metadata: NodeMetadata },
+): LayerRecord => {
   const { deviceMajor, deviceMinor } = entry;
   if (kind === "character" && deviceMajor === 0 && deviceMinor === 0) return { does: "whiteout", names: common.names };
   return { does: "special", ...common, kind, deviceMajor, deviceMinor };
@@ -94,7 +100,8 @@ export const parseRecord = (entry: TarEntry): LayerRecord | null => {
   const whiteout = parseWhiteout(names);
   if (whiteout === "skip") return null;
   if (whiteout !== null) return whiteout;
-  if (names.length === 0 && entry.type !== "directory") throw new Ext4Error("PATH_UNSAFE", "an entry that is not a directory takes the place of the root");
+  if (names.length === 0 && entry.type !== "directory")
+    throw new Ext4Error("PATH_UNSAFE", "an entry that is not a directory takes the place of the root");
   if (entry.type === "hardlink") return { does: "hardlink", names, target: parsePath(entry.linkPath) };
   const metadata = { mode: entry.mode, uid: entry.uid, gid: entry.gid, modifiedAt: entry.modifiedAt, xattrs: withoutOverlay(entry) };
   switch (entry.type) {

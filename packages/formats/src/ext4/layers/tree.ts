@@ -64,7 +64,12 @@ export class LayerTree {
       case "symlink":
         return this.#put(record.names, { kind: "symlink", metadata: record.metadata, target: record.target });
       case "special":
-        return this.#put(record.names, { kind: record.kind, metadata: record.metadata, deviceMajor: record.deviceMajor, deviceMinor: record.deviceMinor });
+        return this.#put(record.names, {
+          kind: record.kind,
+          metadata: record.metadata,
+          deviceMajor: record.deviceMajor,
+          deviceMinor: record.deviceMinor,
+        });
       case "hardlink":
         return this.#hardlink(record);
       case "whiteout":

@@ -120,7 +120,8 @@ export class BlockStream {
 
   #takeBlock(): number {
     const block = this.nextBlock;
-    if (block >= this.#maxBlocks) throw new Ext4Error("TOO_LARGE", `the file system needs more than ${this.#maxBlocks * BLOCK_BYTES} bytes`);
+    if (block >= this.#maxBlocks)
+      throw new Ext4Error("TOO_LARGE", `the file system needs more than ${this.#maxBlocks * BLOCK_BYTES} bytes`);
     this.#fill += BLOCK_BYTES;
     if (this.#fill === BUFFER_BYTES) this.flush();
     return block;

@@ -86,7 +86,8 @@ const describeGroups = (geometry: ImageGeometry, maps: Maps, tree: WrittenTree, 
     };
   });
 
-const sum = (groups: readonly GroupDescriptor[], key: "freeBlocks" | "freeInodes"): number => groups.reduce((total, group) => total + group[key], 0);
+const sum = (groups: readonly GroupDescriptor[], key: "freeBlocks" | "freeInodes"): number =>
+  groups.reduce((total, group) => total + group[key], 0);
 
 interface FinishInput {
   readonly stream: BlockStream;
@@ -125,5 +126,10 @@ export const finishImage = (sink: Sink, input: FinishInput): ImageSummary => {
     journal: null,
   });
   sink.write(SUPERBLOCK_AT, superblock);
-  return { sizeBytes: geometry.blocks * BLOCK_BYTES, inodes: tree.inodes.length / INODE_BYTES - (FIRST_INODE - 2), blocks: geometry.blocks, freeBlocks };
+  return {
+    sizeBytes: geometry.blocks * BLOCK_BYTES,
+    inodes: tree.inodes.length / INODE_BYTES - (FIRST_INODE - 2),
+    blocks: geometry.blocks,
+    freeBlocks,
+  };
 };

@@ -50,7 +50,8 @@ export class TreeWriter {
     for (const [node, inode] of numbering.inodeOf) {
       const xattrs = encodeXattrs(node.metadata.xattrs);
       const body = bodies.get(node) ?? this.#body(node, inode);
-      const xattrBlock = xattrs.inBlock === null ? 0 : this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed));
+      const xattrBlock =
+        xattrs.inBlock === null ? 0 : this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed));
       const start = (inode - 1) * INODE_BYTES;
       const values = {
         ...body,

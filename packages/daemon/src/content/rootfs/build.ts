@@ -1,0 +1,99 @@
+import { createHash } from "node:crypto";
+import { ftruncateSync, readSync, statSync, writeSync } from "node:fs";
+import { LayeredImage } from "@kiln/formats/ext4";
+import type { ImageSummary, LayerInput, Sink } from "@kiln/formats/ext4";
+import { rootfsIdentity } from "./identity.ts";
+import { readLayer } from "./layer-stream.ts";
+import type { LayerSource } from "./layer-stream.ts";
+import type { BuildJob, BuiltRootfs } from "./messages.ts";
+
+/** Wraps whatever goes wrong while a layer is read, to say which. */
+export class LayerFailure extends Error {
+  override readonly name = "LayerFailure";
+  readonly layer: LayerSource;
+
+  constructor(layer: LayerSource, cause: unknown) {
+    super(`reading the layer ${layer.diffId} failed`, { cause });
+    this.layer = layer;
+  }
+}
+
+/** Writing the image failed, whichever layer was being read. */
+export class SinkFailure extends Error {
+  override readonly name = "SinkFailure";
+}
+
+const fileSink = (fd: number): Sink => ({
+  write: (offset, bytes) => {
+    try {
+      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
+    } catch (error) {
+      throw new SinkFailure("the image cannot be written", { cause: error });
+    }
+  },
+});
+
+const HASH_BUFFER_BYTES = 1 << 20;
+
+const hashFile = (fd: number, sizeBytes: number): string => {
+  const hash = createHash("sha256");
+  const buffer = Buffer.allocUnsafeSlow(HASH_BUFFER_BYTES);
+  for (let at = 0; at < sizeBytes;) {
+    const length = readSync(fd, buffer, 0, Math.min(buffer.length, sizeBytes - at), at);
+    if (length === 0) throw new SinkFailure("the image became shorter while it was hashed");
+    hash.update(buffer.subarray(0, length));
+    at += length;
+  }
+  return `sha256:${hash.digest("hex")}`;
+};
+
+export interface BuildEvents {
+  readonly onProgress: (done: number, total: number) => void;
+  /** All is written; the caller may sync the file while it is hashed. */
+  readonly onWritten: () => void;
+}
+
+const readAll = async (image: LayeredImage, job: BuildJob, onProgress: BuildEvents["onProgress"]): Promise<void> => {
+  const budget = { unpackedBytes: 0, maxBytes: job.limits.maxUnpackedBytes };
+  let total = job.layers.reduce((sum, layer) => sum + sizeOf(layer), 0);
+  let done = 0;
+  const read = async (number: number, input: LayerInput): Promise<void> => {
+    const layer = job.layers[number];
+    if (layer === undefined) return;
+    const onRead = (bytes: number): void => {
+      done += bytes;
+      onProgress(Math.min(done, total), total);
+    };
+    try {
+      await readLayer(layer, { write: (chunk) => input.write(chunk), onRead, budget });
+      input.end();
+    } catch (error) {
+      throw error instanceof SinkFailure ? error : new LayerFailure(layer, error);
+    }
+  };
+  for (let number = job.layers.length - 1; number >= 0; number -= 1) await read(number, image.readLayer(number));
+  for (const number of image.layersToReadAgain()) {
+    const layer = job.layers[number];
+    total += layer === undefined ? 0 : sizeOf(layer);
+    await read(number, image.readLayerAgain(number));
+  }
+};
+
+const sizeOf = (layer: LayerSource): number => {
+  try {
+    return statSync(layer.path).size;
+  } catch (error) {
+    throw new LayerFailure(layer, error);
+  }
+};
+
+/** Builds the image into the job's file. Blocks its thread; meant for a worker. Throws LayerFailure, SinkFailure, Ext4Error. */
+export const build = async (job: BuildJob, events: BuildEvents): Promise<BuiltRootfs> => {
+  const options = { identity: rootfsIdentity(job.key), limits: job.limits, layerCount: job.layers.length };
+  const image = new LayeredImage(options, fileSink(job.fd));
+  await readAll(image, job, events.onProgress);
+  const summary: ImageSummary = image.finish();
+  ftruncateSync(job.fd, summary.sizeBytes);
+  events.onWritten();
+  return { sizeBytes: summary.sizeBytes, digest: hashFile(job.fd, summary.sizeBytes), inodes: summary.inodes };
+};

@@ -1,0 +1,30 @@
+export interface RootfsLimits {
+  /** Largest image: 512 GiB is what the writer keeps room for. */
+  readonly maxImageBytes: number;
+  /** Files, links and directories of all layers together: each costs some 300 bytes of memory until the end of the build. */
+  readonly maxEntries: number;
+  /** What all layers together may unpack to, so that a small archive of zeros does not run for hours. */
+  readonly maxUnpackedBytes: number;
+}
+
+export const ROOTFS_LIMITS: RootfsLimits = {
+  maxImageBytes: 256 * 2 ** 30,
+  maxEntries: 4_000_000,
+  maxUnpackedBytes: 512 * 2 ** 30,
+};
+
+export const READ_LIMITS = {
+  /** Compressed bytes that are read at once: few calls, little memory. */
+  fileBytes: 1 << 20,
+  /** Uncompressed bytes that are handed on at once. */
+  chunkBytes: 1 << 18,
+  /** How far unpacking may run ahead of writing. */
+  aheadBytes: 1 << 20,
+  /** Largest zstd window (2^27 is 128 MiB), the limit of the zstd tool itself. */
+  zstdWindowLog: 27,
+  /** Progress is reported at most once for so many compressed bytes. */
+  progressBytes: 1 << 20,
+} as const;
+
+/** JavaScript heap of the thread that builds: what the most entries need, with room. */
+export const WORKER_HEAP_MIB = 4096;
