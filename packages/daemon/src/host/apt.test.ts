@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite, test } from "node:test";
+import { systemClock } from "@kiln/std";
+import { Apt } from "./apt.ts";
+
+const signal = AbortSignal.timeout(300_000);
+
+const withApt = async (run: (apt: Apt) => Promise<void>): Promise<void> => {
+  const home = await mkdtemp(join(tmpdir(), "kiln apt "));
+  const stagingDir = join(home, "staging");
+  try {
+    await run(new Apt({ stagingDir, clock: systemClock }));
+    assert.deepEqual(await readdir(stagingDir), [], "nothing is left");
+  } finally {
+    await rm(home, { recursive: true });
+  }
+};
+
+const named = (...names: string[]) => names.map((name) => ({ name, version: null }));
+
+suite("apt", () => {
+  test("a static package is resolved to itself alone, downloaded, and is what the signed lists say", () =>
+    withApt(async (apt) => {
+      await using session = await apt.open({ signal });
+      const resolved = await session.resolve({ packages: named("busybox-static"), essential: false }, { signal });
+      assert.deepEqual(
+        resolved.map((one) => one.name),
+        ["busybox-static"],
+      );
+      const [downloaded] = await session.download(resolved, { signal });
+      assert.ok(downloaded);
+      const [{ version }] = [downloaded];
+      const facts = await session.describe({ name: "busybox-static", version }, { signal });
+      assert.equal(
+        facts.sha256,
+        createHash("sha256")
+          .update(await readFile(downloaded.path))
+          .digest("hex"),
+      );
+    }));
+
+  test("dependencies come along, sorted by name, without what is only recommended", () =>
+    withApt(async (apt) => {
+      await using session = await apt.open({ signal });
+      const names = (await session.resolve({ packages: named("hello"), essential: false }, { signal })).map((one) => one.name);
+      assert.ok(names.includes("libc6") && names.includes("hello"), names.join());
+      assert.deepEqual(names, [...names].sort());
+      assert.ok(!names.includes("bash"));
+    }));
+
+  test("with essential packages there is a shell", () =>
+    withApt(async (apt) => {
+      await using session = await apt.open({ signal });
+      const names = (await session.resolve({ packages: named("busybox-static"), essential: true }, { signal })).map((one) => one.name);
+      for (const name of ["bash", "busybox-static", "coreutils", "dpkg"]) assert.ok(names.includes(name), name);
+    }));
+
+  test("a package or version that is not there is named", () =>
+    withApt(async (apt) => {
+      await using session = await apt.open({ signal });
+      const resolve = (name: string, version: string | null) =>
+        session.resolve({ packages: [{ name, version }], essential: false }, { signal });
+      await assert.rejects(resolve("no-such-package-kiln", null), { code: "PACKAGE_NOT_FOUND", object: "no-such-package-kiln" });
+      await assert.rejects(resolve("busybox-static", "0.1"), { code: "PACKAGE_NOT_FOUND", message: /0\.1.*busybox-static/ });
+      await assert.rejects(session.describe({ name: "no-such-package-kiln", version: null }, { signal }), { code: "PACKAGE_NOT_FOUND" });
+    }));
+
+  test("names that apt would take for patterns, removals or options are not packages", () =>
+    withApt(async (apt) => {
+      await using session = await apt.open({ signal });
+      const resolve = (name: string) => session.resolve({ packages: [{ name, version: null }], essential: false }, { signal });
+      for (const name of ["busybox.stati", "busybox-static-", "busybox-static+"])
+        await assert.rejects(resolve(name), { code: "PACKAGE_NOT_FOUND" }, name);
+      for (const name of ["-o", "--version", "?essential", "a", "busybox static", "busybox-static/sid", "Busybox"]) {
+        await assert.rejects(resolve(name), { code: "REFERENCE_INVALID" }, name);
+      }
+    }));
+
+  test("I2 two downloads at once do not wait for each other's lock", () =>
+    withApt(async (apt) => {
+      const fetch = async (name: string): Promise<string[]> => {
+        await using session = await apt.open({ signal });
+        const resolved = await session.resolve({ packages: named(name), essential: false }, { signal });
+        return (await session.download(resolved, { signal })).map((one) => one.name);
+      };
+      const [one, two] = await Promise.all([fetch("busybox-static"), fetch("hello")]);
+      assert.deepEqual(one, ["busybox-static"]);
+      assert.ok(two.includes("hello"));
+    }));
+
+  test("I11 a caller that leaves stops the download and its directory goes", () =>
+    withApt(async (apt) => {
+      const abort = new AbortController();
+      const left = (async () => {
+        await using session = await apt.open({ signal: abort.signal });
+        setTimeout(() => abort.abort(new Error("left")), 50);
+        await session.resolve({ packages: named("hello"), essential: true }, { signal: abort.signal });
+      })();
+      await assert.rejects(left, { message: "left" });
+    }));
+});
