@@ -82,6 +82,9 @@ export const placeNameOf = (path: string): string | null => {
   return folder === "vmm" ? `vmm/${inner}` : folder;
 };
 
+/** Whether the file stands where the operating system may be touched. */
+export const mayTouchSystem = (path: string): boolean => PLACE_BY_NAME.get(placeNameOf(path) ?? "")?.touchesSystem ?? false;
+
 /** The place that a specifier leads to, "node:…" and libraries as they are. */
 const targetOf = (from: string, specifier: string): string => {
   if (specifier.startsWith(".")) return placeNameOf(posix.join(posix.dirname(from), specifier)) ?? specifier;

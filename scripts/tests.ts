@@ -1,0 +1,35 @@
+import { glob } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { mayTouchSystem } from "./tidy/ranks.ts";
+import { parseModule } from "./tidy/source.ts";
+
+export type Stage = "parallel" | "guests" | "alone";
+
+const PATTERNS = ["packages/*/src/**/*.test.ts", "scripts/**/*.test.ts", "test/**/*.test.ts", "guest/**/*.test.ts"];
+
+/** All test files, relative to `root`, in order. */
+export const findTests = async (root: string): Promise<string[]> => {
+  const files: string[] = [];
+  for await (const path of glob(PATTERNS, { cwd: root })) files.push(path);
+  return files.sort();
+};
+
+/** Modules of Node that a pure test does without, and the door of std that leads to them. */
+const IMPURE = /^(node:(fs|fs\/promises|child_process|net|http|sqlite|worker_threads|os)|@kiln\/std\/node|@kiln\/daemon)$/;
+
+/** A pure test needs no file, process or socket: it is fast, and runs in `npm run check`. */
+export const isPure = (root: string, path: string): boolean => {
+  if (stageOf(path) !== "parallel" || mayTouchSystem(path)) return false;
+  return parseModule(path, readFileSync(join(root, path), "utf8")).imports.every(({ specifier }) => !IMPURE.test(specifier));
+};
+
+/**
+ * Where a test runs. `x.guest.test.ts`, everything in test/e2e and the drivers' tests boot guests: as many files at once as
+ * there are CPUs. `x.alone.test.ts` measures time or changes something of the whole host, so nothing runs beside it.
+ */
+export const stageOf = (path: string): Stage => {
+  if (path.endsWith(".alone.test.ts")) return "alone";
+  if (path.startsWith("test/e2e/") || path.endsWith(".guest.test.ts") || path.startsWith("packages/daemon/src/vmm/qemu/")) return "guests";
+  return "parallel";
+};
