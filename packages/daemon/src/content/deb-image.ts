@@ -1,0 +1,138 @@
+import { createHash } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { MEDIA_TYPES, OciError, parseReference, type Platform } from "@kiln/formats/oci";
+import { type Digest, KilnError, LIMITS, type Progress } from "@kiln/protocol";
+import type { Apt, AptSession, DownloadedPackage, ExactPackage } from "../host/apt.ts";
+import { DEFAULT_PATH } from "../images/command.ts";
+import { planImport } from "../images/import-plan.ts";
+import type { ContentInfo, ContentShelf, ResolvedImage } from "../images/ports.ts";
+import { readDebTar } from "./deb-archive.ts";
+
+/** The label of the config that says what the image was assembled from: `NAME=VERSION`, separated by spaces. */
+export const PACKAGES_LABEL = "org.kiln.packages";
+
+interface FetchOptions {
+  readonly signal: AbortSignal;
+  readonly onPhase: (name: string) => void;
+  readonly onProgress: (progress: Progress) => void;
+}
+
+/**
+ * `deb:` images: a layer a package, its files and nothing else, in the order of their names. A function of the
+ * resolved versions: the same packages give the same manifest on any host. Declared dependencies always come along;
+ * what every Debian system has without saying so comes with `+essential`.
+ */
+export class DebImageSource {
+  readonly #apt: Apt;
+  readonly #content: ContentShelf;
+  readonly #platform: Platform;
+
+  constructor(parts: { readonly apt: Apt; readonly content: ContentShelf; readonly platform: Platform }) {
+    this.#apt = parts.apt;
+    this.#content = parts.content;
+    this.#platform = parts.platform;
+  }
+
+  accepts(reference: string): boolean {
+    return reference.startsWith("deb:");
+  }
+
+  /** Throws REFERENCE_INVALID, PACKAGE_NOT_FOUND, PACKAGE_FETCH_FAILED, HOST_TOOL_MISSING, DISK_FULL. */
+  async fetch(reference: string, options: FetchOptions): Promise<ResolvedImage> {
+    const { signal } = options;
+    const request = parseDebReference(reference);
+    options.onPhase("resolve packages");
+    await using session = await this.#apt.open({ signal });
+    const packages = await session.resolve(request, { signal });
+    if (packages.length > LIMITS.layers) {
+      throw new KilnError("REFERENCE_INVALID", `${reference} is ${packages.length} packages, more than ${LIMITS.layers}`, {
+        object: reference,
+      });
+    }
+    options.onPhase("fetch packages");
+    const downloaded = await downloadFresh(this.#apt, session, { request, packages }, signal);
+    options.onPhase("unpack packages");
+    const layers = await this.#unpack(downloaded, options);
+    const root = await this.#assemble(downloaded, layers, signal);
+    const plan = await planImport({ reference, root, tag: null, platform: this.#platform }, this.#content, { signal });
+    if (plan.state === "complete") return plan.image;
+    throw new KilnError("IMAGE_CONTENT_MISSING", `blobs of ${reference} were removed while it was assembled`, { object: reference });
+  }
+
+  async #unpack(packages: readonly DownloadedPackage[], options: FetchOptions): Promise<readonly ContentInfo[]> {
+    const { signal } = options;
+    const layers: ContentInfo[] = [];
+    for (const { path } of packages) {
+      layers.push(await readDebTar(path, (tar) => this.#content.ingestUnnamed(tar, { signal }), { signal }));
+      await rm(path);
+      options.onProgress({ done: layers.length, total: packages.length, unit: "packages" });
+    }
+    return layers;
+  }
+
+  /** Stores config and manifest; they have no time, no host and no order but that of the names. */
+  async #assemble(packages: readonly ExactPackage[], layers: readonly ContentInfo[], signal: AbortSignal): Promise<Digest> {
+    const { os, architecture } = this.#platform;
+    const label = packages.map(({ name, version }) => `${name}=${version}`).join(" ");
+    const config = await this.#storeJson(
+      {
+        architecture,
+        os,
+        config: { Env: [`PATH=${DEFAULT_PATH}`], Labels: { [PACKAGES_LABEL]: label } },
+        rootfs: { type: "layers", diff_ids: layers.map((layer) => layer.digest) },
+      },
+      signal,
+    );
+    const manifest = await this.#storeJson(
+      {
+        schemaVersion: 2,
+        mediaType: MEDIA_TYPES.manifest,
+        config: { mediaType: MEDIA_TYPES.config, ...config },
+        layers: layers.map((layer) => ({ mediaType: MEDIA_TYPES.layerTar, ...layer })),
+      },
+      signal,
+    );
+    return manifest.digest;
+  }
+
+  async #storeJson(document: object, signal: AbortSignal): Promise<ContentInfo> {
+    const bytes = new TextEncoder().encode(JSON.stringify(document));
+    const digest: Digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}` as Digest;
+    const source = async function* (): AsyncGenerator<Uint8Array> {
+      yield bytes;
+    };
+    return this.#content.ingest(source(), { expected: { digest, size: bytes.length }, signal });
+  }
+}
+
+type DebRequest = Parameters<AptSession["resolve"]>[0];
+
+const parseDebReference = (reference: string): DebRequest => {
+  try {
+    const parsed = parseReference(reference);
+    if (parsed.transport === "deb") return parsed;
+  } catch (error) {
+    if (error instanceof OciError) throw new KilnError("REFERENCE_INVALID", error.message, { cause: error, object: reference });
+    throw error;
+  }
+  throw new KilnError("REFERENCE_INVALID", `${reference} is not a deb: reference`, { object: reference });
+};
+
+/** Versions that a mirror has dropped since the lists were fetched are resolved again from new lists. */
+const downloadFresh = async (
+  apt: Apt,
+  session: AptSession,
+  wanted: { request: DebRequest; packages: readonly ExactPackage[] },
+  signal: AbortSignal,
+): Promise<readonly DownloadedPackage[]> => {
+  let { packages } = wanted;
+  let isFirst = true;
+  return apt.withFreshLists(
+    async () => {
+      if (!isFirst) packages = await session.resolve(wanted.request, { signal });
+      isFirst = false;
+      return session.download(packages, { signal });
+    },
+    { signal },
+  );
+};
