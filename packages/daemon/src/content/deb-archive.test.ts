@@ -6,6 +6,12 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { readDebTar } from "./deb-archive.ts";
 
+const collect = async <Item>(items: AsyncIterable<Item>): Promise<Item[]> => {
+  const all: Item[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+};
+
 const { signal } = new AbortController();
 
 const withDeb = async (run: (path: string) => Promise<void>): Promise<void> => {
@@ -27,7 +33,7 @@ const withDeb = async (run: (path: string) => Promise<void>): Promise<void> => {
 suite("the tar in a .deb", () => {
   test("it comes as dpkg-deb gives it", () =>
     withDeb(async (path) => {
-      const tar = await readDebTar(path, async (chunks) => Buffer.concat(await Array.fromAsync(chunks)), { signal });
+      const tar = await readDebTar(path, async (chunks) => Buffer.concat(await collect(chunks)), { signal });
       assert.deepEqual(tar, execFileSync("dpkg-deb", ["--fsys-tarfile", path], { maxBuffer: 1e8 }));
     }));
 
@@ -41,7 +47,7 @@ suite("the tar in a .deb", () => {
 
   test("what is no package is a typed error, and a caller that leaves gets its own reason", () =>
     withDeb(async (path) => {
-      const drain = async (chunks: AsyncIterable<Uint8Array>): Promise<number> => (await Array.fromAsync(chunks)).length;
+      const drain = async (chunks: AsyncIterable<Uint8Array>): Promise<number> => (await collect(chunks)).length;
       await writeFile(`${path}.bad`, "!<arch>\nnonsense");
       await assert.rejects(readDebTar(`${path}.bad`, drain, { signal }), { code: "PACKAGE_FETCH_FAILED" });
       await assert.rejects(readDebTar(path, drain, { signal: AbortSignal.abort(new Error("left")) }), { message: "left" });
