@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { test, type TestContext } from "node:test";
+import { setTimeout } from "node:timers/promises";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const ARCH = process.arch;
+
+interface Answer {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Checkout {
+  readonly root: string;
+  /** Runs a program in it, with the stand-ins for npm and apt first on PATH. */
+  run(
+    command: string,
+    args: readonly string[],
+    options?: { env?: NodeJS.ProcessEnv; cwd?: string; killOnceThereIs?: string },
+  ): Promise<Answer>;
+  /** How often `npm ci` began. */
+  installs(): Promise<number>;
+}
+
+const LOCK = JSON.stringify({ packages: { "": {}, [`node_modules/node-linux-${ARCH}`]: { version: "1.0.0", integrity: "sha512-x" } } });
+
+/** A stand-in for npm that takes a moment and leaves what npm leaves, the hidden lockfile last. */
+const NPM = `#!/bin/sh
+[ "$1" = ci ] || exit 0
+echo ci >>"$COUNT"
+rm -rf node_modules
+mkdir -p node_modules/node-linux-${ARCH}/bin
+echo '{}' >node_modules/node-linux-${ARCH}/package.json
+ln -s '${process.execPath}' node_modules/node-linux-${ARCH}/bin/node
+sleep 0.4
+cp package-lock.json node_modules/.package-lock.json
+`;
+
+const writeScript = async (path: string, text: string): Promise<void> => {
+  await writeFile(path, text);
+  await chmod(path, 0o755);
+};
+
+const runIn = async (root: string, bin: string, [command, args, options]: Parameters<Checkout["run"]>): Promise<Answer> => {
+  const env = {
+    PATH: [bin, "/usr/bin", "/bin"].join(delimiter),
+    HOME: root,
+    COUNT: join(root, "count"),
+    KILN_SKIP_HOST_PACKAGES: "1",
+    ...options?.env,
+  };
+  const child = spawn(command, args, { cwd: options?.cwd ?? root, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (chunk) => (stdout += String(chunk)));
+  child.stderr.on("data", (chunk) => (stderr += String(chunk)));
+  const { promise, resolve: answer, reject } = Promise.withResolvers<Answer>();
+  child.on("error", reject);
+  child.on("close", (code, signal) => answer({ code, signal, stdout, stderr }));
+  if (options?.killOnceThereIs !== undefined) {
+    while (!existsSync(options.killOnceThereIs)) await setTimeout(5);
+    process.kill(-(child.pid ?? 0), "SIGKILL");
+  }
+  return promise;
+};
+
+const createCheckout = async (context: TestContext): Promise<Checkout> => {
+  const scratch = await mkdtemp(join(tmpdir(), "kiln-bootstrap-"));
+  context.after(() => rm(scratch, { recursive: true, force: true }));
+  const root = join(scratch, "a path with spaces");
+  const bin = join(scratch, "bin");
+  for (const folder of [bin, join(root, "scripts"), join(root, "guest/agent"), join(root, "packages/cli/bin")])
+    await mkdir(folder, { recursive: true });
+  for (const path of ["kiln", "scripts/bootstrap", "scripts/npm-tree.ts"]) await copyFile(join(ROOT, path), join(root, path));
+  await writeFile(join(root, "package.json"), '{"type":"module"}');
+  await writeFile(join(root, "package-lock.json"), LOCK);
+  await writeFile(
+    join(root, "packages/cli/bin/kiln.mjs"),
+    "console.log(JSON.stringify({ cwd: process.cwd(), args: process.argv.slice(2) }));\n",
+  );
+  await writeFile(join(root, "guest/agent/build"), 'echo built >>"$COUNT.agent"\necho agent >"$1"\nchmod +x "$1"\n');
+  await writeFile(join(root, "guest/agent/init.c"), "int main;\n");
+  await writeScript(join(bin, "npm"), NPM);
+  return {
+    root,
+    run: (...call) => runIn(root, bin, call),
+    installs: async () => (await readFile(join(root, "count"), "utf8").catch(() => "")).split("\n").length - 1,
+  };
+};
+
+/** Edits are later than the stamp, on any file system. */
+const touch = (path: string): Promise<void> => utimes(path, Date.now() / 1000 + 2, Date.now() / 1000 + 2);
+
+test("twenty first uses at once install once, and all of them run what was asked", async (context) => {
+  const checkout = await createCheckout(context);
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => checkout.run("./kiln", [`call ${index}`])));
+  for (const [index, { code, stdout, stderr }] of answers.entries()) {
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(JSON.parse(stdout), { cwd: checkout.root, args: [`call ${index}`] });
+  }
+  assert.equal(await checkout.installs(), 1);
+  assert.equal(await readFile(join(checkout.root, "count.agent"), "utf8"), "built\n");
+});
+
+test("an installation that was killed half-way is not taken for whole", async (context) => {
+  const checkout = await createCheckout(context);
+  const killed = await checkout.run("./kiln", [], { killOnceThereIs: join(checkout.root, "count") });
+  assert.equal(killed.signal, "SIGKILL");
+  assert.equal(await checkout.installs(), 1);
+  const next = await checkout.run("./kiln", ["ps"]);
+  assert.equal(next.code, 0, next.stderr);
+  assert.equal(await checkout.installs(), 2);
+});
+
+test("a later use is silent, and starts no program but node", async (context) => {
+  const checkout = await createCheckout(context);
+  await checkout.run("./kiln", []);
+  const { code, stdout, stderr } = await checkout.run("./kiln", ["ps", "-a"], { env: { PATH: "/nonexistent" } });
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(JSON.parse(stdout), { cwd: checkout.root, args: ["ps", "-a"] });
+  assert.equal(stderr, "");
+});
+
+test("it runs from any directory, through a symlink, and by its name on PATH", async (context) => {
+  const checkout = await createCheckout(context);
+  const elsewhere = join(checkout.root, "..");
+  await symlink(join(checkout.root, "kiln"), join(elsewhere, "one"));
+  await symlink("one", join(elsewhere, "two"));
+  for (const [command, env] of [
+    [join(checkout.root, "kiln"), {}],
+    ["./a path with spaces/kiln", {}],
+    ["./two", {}],
+    ["sh", {}],
+  ] as const) {
+    const args = command === "sh" ? ["-c", "PATH=$PATH:. ; two x"] : ["x"];
+    const { stdout, stderr } = await checkout.run(command, args, { cwd: elsewhere, env });
+    assert.deepEqual(JSON.parse(stdout || "null"), { cwd: elsewhere, args: ["x"] }, `${command}: ${stderr}`);
+  }
+});
+
+test("a changed agent is built again, a changed lockfile installed again, and a lockfile only touched is not", async (context) => {
+  const checkout = await createCheckout(context);
+  await checkout.run("./kiln", []);
+  await touch(join(checkout.root, "package-lock.json"));
+  await checkout.run("./kiln", []);
+  assert.equal(await checkout.installs(), 1);
+  await writeFile(join(checkout.root, "guest/agent/init.c"), "int other;\n");
+  await touch(join(checkout.root, "guest/agent/init.c"));
+  await checkout.run("./kiln", []);
+  assert.equal(await readFile(join(checkout.root, "count.agent"), "utf8"), "built\nbuilt\n");
+  await writeFile(join(checkout.root, "package-lock.json"), LOCK.replace("sha512-x", "sha512-y"));
+  await touch(join(checkout.root, "package-lock.json"));
+  await checkout.run("./kiln", []);
+  assert.equal(await checkout.installs(), 2);
+});
+
+test("what npm says is shown when it fails, with a log to read, and the next use tries again", async (context) => {
+  const checkout = await createCheckout(context);
+  const npm = join(checkout.root, "../bin/npm");
+  await writeScript(npm, '#!/bin/sh\n[ "$1" = ci ] || exit 0\necho "no route to the registry" >&2\nexit 7\n');
+  const failed = await checkout.run("./kiln", ["ps"]);
+  assert.equal(failed.code, 1);
+  assert.match(failed.stderr, /npm ci failed \(exit code 7\).*bootstrap\.log/s);
+  assert.match(failed.stderr, /no route to the registry/);
+  assert.equal(failed.stdout, "");
+  await writeScript(npm, NPM);
+  assert.equal((await checkout.run("./kiln", ["ps"])).code, 0);
+});
