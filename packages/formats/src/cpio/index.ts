@@ -1,0 +1,2 @@
+/** Initramfs archives. Pure. */
+export { CpioError, writeCpio, type CpioEntry } from "./newc.ts";
