@@ -25,7 +25,7 @@ const run = async (): Promise<void> => {
   const prepared = await prepareHome(config.home);
   const startedAt = new Date().toISOString();
   const lock = await lockHome(prepared, { pid: process.pid, startedAt, version: VERSION });
-  const { serveHome } = await import("./daemon.ts");
+  const { serveHome } = await import("./serve.ts");
   await serveHome({ config: { ...config, home: await realpath(config.home) }, version: VERSION, startedAt });
   lock.release();
 };

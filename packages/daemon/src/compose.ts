@@ -1,0 +1,143 @@
+import { randomUUID } from "node:crypto";
+import { unlinkSync } from "node:fs";
+import { WRITER_VERSION } from "@kiln/formats/ext4";
+import { type Digest, errnoOf, KilnError, type VmId } from "@kiln/protocol";
+import { KeyedLock, Semaphore, systemClock, systemRandom } from "@kiln/std";
+import { declareFailpoint, type Failpoint, failpoint, publishFile } from "@kiln/std/node";
+import { createAgentConnector } from "./agent/connector.ts";
+import type { Config } from "./config/config.ts";
+import { ContentStore } from "./content/content-store.ts";
+import { DebImageSource } from "./content/deb-image.ts";
+import { KernelDirectory } from "./content/kernel-directory.ts";
+import { RootfsDirectory } from "./content/rootfs-directory.ts";
+import { createEmptyDisk } from "./content/rootfs/index.ts";
+import { Apt } from "./host/apt.ts";
+import type { BlobReceiver, ImageImporter } from "./http/content-routes.ts";
+import { guestPlatform } from "./images/host-platform.ts";
+import { planImport } from "./images/import-plan.ts";
+import { ContentLeases } from "./images/leases.ts";
+import type { ResolvedImage } from "./images/ports.ts";
+import { rootfsKey } from "./images/rootfs-key.ts";
+import { collectContent } from "./operations/collect-content.ts";
+import type { Core, Journal } from "./operations/core.ts";
+import { RecordedWork } from "./operations/joined-work.ts";
+import { Operations } from "./operations/operations.ts";
+import { RunningVms } from "./operations/running-vms.ts";
+import { CHECKPOINTS, type CheckpointName } from "./pipeline/checkpoints.ts";
+import { Pipeline } from "./pipeline/pipeline.ts";
+import { SqliteArtifactStore } from "./store/artifact-store.ts";
+import { Database } from "./store/database.ts";
+import type { HomePaths } from "./store/home.ts";
+import { SqliteOperationStore } from "./store/operation-store.ts";
+import { DirectoryVmDisks } from "./store/vm-disks.ts";
+import { FileLogs } from "./store/vm-log.ts";
+import { SqliteVmStore } from "./store/vm-store.ts";
+import { FakeDriver } from "./vmm/fake/driver.ts";
+import { QemuDriver } from "./vmm/qemu/driver.ts";
+import type { Driver } from "./vms/driver.port.ts";
+
+/** The composition root: the only file that names concrete adapters. */
+export interface Composition extends Disposable {
+  readonly core: Core;
+  readonly blobs: BlobReceiver;
+  readonly importer: ImageImporter;
+  readonly collectContent: () => Promise<void>;
+}
+
+/** Waiting callers of a boot; past it a create is refused with QUEUE_FULL. */
+const BOOT_QUEUE = 1024;
+
+export const compose = (config: Config, paths: HomePaths, journal: Journal): Composition => {
+  const [clock, random] = [systemClock, systemRandom];
+  const database = new Database(paths.database);
+  const artifacts = new SqliteArtifactStore(database);
+  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random });
+  const shelf = new ContentStore({ directory: paths.content, stagingDir: paths.staging });
+  const leases = new ContentLeases(clock);
+  const platform = guestPlatform(process.arch);
+  const apt = new Apt({ stagingDir: paths.staging, clock });
+  const checkpoint = declareCheckpoints();
+  const rootfsFiles = new RootfsDirectory({ directory: paths.rootfs, stagingDir: paths.staging, blobPath: (digest) => shelf.path(digest) });
+  const kernelSets = new KernelDirectory({ directory: paths.kernels, stagingDir: paths.staging, agentPath: config.agentPath, apt, clock });
+  const disks = createDisks(paths);
+  const pipeline = new Pipeline({
+    ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
+    sources: [new DebImageSource({ apt, content: shelf, platform })],
+    content: { isComplete: (image) => isComplete(shelf, image) },
+    rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
+  });
+  const core: Core = {
+    ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint },
+    vms: new SqliteVmStore(database),
+    images: artifacts,
+    kernels: artifacts,
+    logs: new FileLogs((id) => disks.directory(id)),
+    driver: createDriver(config, paths),
+    agent: createAgentConnector({ clock, random, helloMs: config.bootTimeoutMs }),
+    running: new RunningVms(),
+    vmLocks: new KeyedLock<VmId>(),
+    boots: new Semaphore(config.bootsLimit, { maxWaiters: BOOT_QUEUE }),
+  };
+  return {
+    core,
+    ...createUploads(shelf, leases),
+    collectContent: async () => {
+      const removed = await collectContent({ images: artifacts, leases, shelf: { list: () => shelf.list(), removeNow: (digests) => removeBlobs(shelf, digests) } });
+      if (removed > 0) journal.info({ removed }, "removed blobs that no image names");
+    },
+    [Symbol.dispose]: () => database[Symbol.dispose](),
+  };
+};
+
+const createDriver = (config: Config, paths: HomePaths): Driver =>
+  config.driver === "fake" ? new FakeDriver() : new QemuDriver({ cacheDir: paths.cache, stagingDir: paths.staging, clock: systemClock });
+
+const createDisks = (paths: HomePaths): DirectoryVmDisks =>
+  new DirectoryVmDisks({
+    root: paths.vms,
+    randomUuid: randomUUID,
+    write: createEmptyDisk,
+    publish: async (target, write) => {
+      await publishFile({ target, stagingDir: paths.staging, ifExists: "keep", write: (_file, path) => write(path) });
+    },
+  });
+
+const isComplete = async (shelf: ContentStore, image: ResolvedImage): Promise<boolean> => {
+  const found = await Promise.all([image.configDigest, ...image.layers.map((layer) => layer.digest)].map((digest) => shelf.has(digest)));
+  return found.every(Boolean);
+};
+
+const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: BlobReceiver; importer: ImageImporter } => ({
+  blobs: {
+    has: (digest) => shelf.has(digest),
+    receive: async (digest, source, { size, signal }) => {
+      leases.touchUpload();
+      await shelf.ingest(source, { expected: { digest, size }, signal });
+    },
+  },
+  importer: {
+    plan: ({ reference, root, tag }, options) => {
+      leases.touchUpload();
+      return planImport({ reference, root: root as Digest, tag, platform: guestPlatform(process.arch) }, shelf, options);
+    },
+  },
+});
+
+const removeBlobs = (shelf: ContentStore, digests: readonly Digest[]): void => {
+  for (const digest of digests) {
+    try {
+      unlinkSync(shelf.path(digest));
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw error;
+    }
+  }
+};
+
+const declareCheckpoints = (): ((name: CheckpointName) => Promise<void>) => {
+  const points = new Map<CheckpointName, Failpoint>(CHECKPOINTS.map((name) => [name, declareFailpoint(name)]));
+  return async (name) => {
+    const point = points.get(name);
+    if (point === undefined) throw new KilnError("INTERNAL", `there is no checkpoint ${name}`);
+    await failpoint(point);
+  };
+};

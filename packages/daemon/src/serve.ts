@@ -1,0 +1,129 @@
+import { chmod, mkdir, rename, rm } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import { join } from "node:path";
+import { getRequestListener } from "@hono/node-server";
+import { armedFailpoint, listFailpoints, longSocketPath } from "@kiln/std/node";
+import { KilnError } from "@kiln/protocol";
+import { pino } from "pino";
+import { type Composition, compose } from "./compose.ts";
+import type { Config } from "./config/config.ts";
+import { examineHost } from "./host/doctor.ts";
+import { createApp } from "./http/app.ts";
+import { createUpgradeHandler } from "./http/command-socket.ts";
+import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
+import type { Core } from "./operations/core.ts";
+import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
+import { DirectoryUsage } from "./store/home-usage.ts";
+
+interface Service {
+  readonly config: Config;
+  readonly version: string;
+  readonly startedAt: string;
+}
+
+/** Operations that run when the daemon is told to stop get this long to be cancelled and undone. */
+const DRAIN_MS = 20_000;
+const PROBE_MS = 30_000;
+
+/** Serves a home whose lock the caller holds, until a signal or the API ends it. VMs run on. */
+export const serveHome = async (service: Service): Promise<void> => {
+  const paths = homePaths(service.config.home);
+  const log = pino({ level: process.env["KILN_LOG"] ?? "info", base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime });
+  using composition = compose(service.config, paths, log);
+  requireKnownFailpoint();
+  await reconcile(composition, paths);
+  const stopped = Promise.withResolvers<string>();
+  const server = createHttpServer(composition, { ...service, paths, stop: () => stopped.resolve("the API") });
+  using _socket = await listen(server, paths);
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
+  log.info({ home: paths.home, version: service.version }, "the daemon is ready");
+  log.info({ by: await stopped.promise }, "the daemon stops; its VMs run on");
+  await shutDown(composition.core, server);
+};
+
+/** A mistyped failpoint must not pass for a test. */
+const requireKnownFailpoint = (): void => {
+  const armed = armedFailpoint();
+  if (armed !== null && !listFailpoints().includes(armed.name)) throw new KilnError("USAGE", `there is no failpoint ${armed.name}`);
+};
+
+/** Before the first request: what an earlier daemon left is adopted, finished, undone or swept. */
+const reconcile = async (composition: Composition, paths: HomePaths): Promise<void> => {
+  const { core } = composition;
+  await sweepStaging(paths);
+  core.operations.failInterrupted();
+  await adoptVms(core);
+  await sweepVmDirectories(core);
+  await sweepArtifacts(core, paths);
+  await composition.collectContent();
+};
+
+/** A file was published and the daemon died before its record: it is whole, but nothing names it. */
+const sweepArtifacts = async (core: Core, paths: HomePaths): Promise<void> => {
+  const usage = new DirectoryUsage(paths);
+  const orphans = [
+    ...(await usage.rootfs()).filter(({ key }) => core.images.getRootfs(key) === null),
+    ...(await usage.kernels()).filter(({ key }) => core.kernels.getKernel(key) === null),
+  ];
+  for (const { path } of orphans) {
+    core.journal.warn({ path }, "removed an artifact without a record");
+    await rm(path, { recursive: true, force: true });
+  }
+};
+
+const createHttpServer = (composition: Composition, service: Service & { paths: HomePaths; stop: () => void }): Server => {
+  const { core } = composition;
+  const { paths, config } = service;
+  const app = createApp({
+    ...composition,
+    facts: { pid: process.pid, startedAt: service.startedAt, version: service.version, socket: paths.socket },
+    usage: new DirectoryUsage(paths),
+    examine: (options) =>
+      examineHost({ home: paths.home, agentPath: config.agentPath, uid: process.getuid?.() ?? -1, probe: () => probeDriver(core) }, options),
+    failpoints: listFailpoints,
+    stop: service.stop,
+  });
+  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));
+  server.on("upgrade", createUpgradeHandler(core));
+  server.requestTimeout = 0; // uploads and waits take as long as they take; the socket is the owner's alone
+  return server;
+};
+
+/** With a kernel the driver decides by booting it; without one it says what is installed. */
+const probeDriver = async (core: Core) => {
+  const [kernel] = core.kernels.listKernels();
+  const signal = AbortSignal.timeout(PROBE_MS);
+  return core.driver.probe(kernel === undefined ? null : await core.kernelSets.open(kernel.key), { signal });
+};
+
+/** Binds in a directory of its own and moves the socket into place: it never exists with a wider mode than 0600 (I40). */
+const listen = async (server: Server, paths: HomePaths): Promise<Disposable> => {
+  const directory = join(paths.staging, `socket-${process.pid}`);
+  await mkdir(directory, { mode: 0o700 });
+  const staged = join(directory, "kiln.sock");
+  const short = longSocketPath(staged);
+  const bound = Promise.withResolvers<void>();
+  server.once("error", bound.reject);
+  server.listen(short.path, () => bound.resolve());
+  await bound.promise;
+  await chmod(staged, 0o600);
+  await rename(staged, paths.socket);
+  await rm(directory, { recursive: true });
+  return short;
+};
+
+const shutDown = async (core: Core, server: Server): Promise<void> => {
+  server.close();
+  await rm(homePaths(core.config.home).socket, { force: true });
+  core.operations.cancelAll();
+  const patience = new AbortController();
+  const drained = core.operations.drain().then(() => true);
+  const late = core.clock.sleep(DRAIN_MS, { signal: patience.signal }).then(
+    () => false,
+    () => false,
+  );
+  if (!(await Promise.race([drained, late]))) core.journal.warn({}, "operations were still running when the daemon ended");
+  patience.abort();
+  for (const run of core.running.list()) await run.vmm.detach();
+  server.closeAllConnections();
+};

@@ -1,0 +1,66 @@
+import { execFileSync } from "node:child_process";
+import { cpus, totalmem } from "node:os";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { benchCliStart } from "./cli-start.ts";
+import type { Figure } from "./measure.ts";
+import { benchRootfsBuild } from "./rootfs-build.ts";
+import { benchExec, benchStartCold } from "./start-cold.ts";
+
+/** `npm run bench [-- NAME…] [--json] [--check]`: each figure beside what it is compared to, measured in the same run. */
+const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
+  "cli.start": benchCliStart,
+  "rootfs.build": benchRootfsBuild,
+  "start.cold": benchStartCold,
+  exec: benchExec,
+};
+
+const { values, positionals } = parseArgs({
+  options: { json: { type: "boolean", default: false }, check: { type: "boolean", default: false } },
+  allowPositionals: true,
+});
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+const firstLine = (command: string, args: readonly string[]): string | null => {
+  try {
+    return execFileSync(command, args, { encoding: "utf8", cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] }).split("\n")[0] ?? null;
+  } catch (error) {
+    process.stderr.write(`bench: ${command}: ${error instanceof Error ? error.message : String(error)}\n`);
+    return null;
+  }
+};
+
+const print = (value: object, text: string): void => {
+  process.stdout.write(`${values.json ? JSON.stringify(value) : text}\n`);
+};
+
+const describe = (figure: Figure): string => {
+  const ratios = Object.entries(figure.ratios).map(([peer, ratio]) => `${ratio}x ${peer}`);
+  const goal = figure.goal === null ? "no goal" : `goal ${figure.goal.field} <= ${figure.goal.max}: ${figure.met === true ? "met" : "MISSED"}`;
+  const details = Object.entries(figure.details).map(([name, value]) => `${name}=${value}`);
+  return [`${figure.name}: p50 ${figure.p50} ms, p99 ${figure.p99} ms, n ${figure.n}, failures ${figure.failures}`, ...ratios, goal, ...details].join("\n    ");
+};
+
+const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
+if (unknown.length > 0) {
+  process.stderr.write(`bench: there is no ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}\n`);
+  process.exit(2);
+}
+const machine = {
+  name: "machine",
+  cpus: cpus().length,
+  memoryBytes: totalmem(),
+  accel: process.env["KILN_ACCEL"] ?? "auto",
+  qemu: firstLine("qemu-system-x86_64", ["--version"]),
+  node: process.version,
+  commit: firstLine("git", ["rev-parse", "HEAD"]),
+};
+print(machine, `${machine.cpus} cpus, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.qemu}, node ${machine.node}, commit ${machine.commit}`);
+let missed = 0;
+for (const [name, bench] of Object.entries(BENCHES)) {
+  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  const figure = await bench();
+  if (figure.met === false || figure.failures > 0) missed += 1;
+  print(figure, describe(figure));
+}
+if (values.check && missed > 0) process.exitCode = 1;

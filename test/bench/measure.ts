@@ -1,0 +1,78 @@
+/** What each line of `npm run bench -- --json` holds; see docs for the meaning of each figure. */
+export interface Figure {
+  readonly name: string;
+  readonly unit: "ms";
+  readonly n: number;
+  readonly failures: number;
+  readonly p50: number | null;
+  readonly p99: number | null;
+  /** Ours divided by theirs, each measured in this run. */
+  readonly ratios: Readonly<Record<string, number>>;
+  /** The others' own p50, and whatever else explains the figure. */
+  readonly details: Readonly<Record<string, number | string>>;
+  /** Peers that are not installed. */
+  readonly skipped: readonly string[];
+  readonly goal: { readonly field: string; readonly max: number } | null;
+  readonly met: boolean | null;
+}
+
+export interface Samples {
+  readonly ms: readonly number[];
+  readonly failures: number;
+}
+
+/** Nearest-rank percentile; null of nothing. */
+export const percentile = (values: readonly number[], share: number): number | null => {
+  const sorted = [...values].sort((left, right) => left - right);
+  const value = sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+  return value === undefined ? null : Math.round(value * 100) / 100;
+};
+
+/** Runs both in turn, A B A B, so that drift of the machine falls on both alike. A run that throws counts as a failure. */
+export const alternate = async (count: number, runs: Readonly<Record<string, () => Promise<number>>>): Promise<Record<string, Samples>> => {
+  const samples = new Map<string, { ms: number[]; failures: number }>(Object.keys(runs).map((name) => [name, { ms: [], failures: 0 }]));
+  for (let round = 0; round < count; round += 1) {
+    for (const [name, run] of Object.entries(runs)) {
+      const kept = samples.get(name);
+      if (kept === undefined) continue;
+      try {
+        kept.ms.push(await run());
+      } catch (error) {
+        kept.failures += 1;
+        process.stderr.write(`bench: ${name}: ${error instanceof Error ? error.message : String(error)}\n`);
+      }
+    }
+  }
+  return Object.fromEntries(samples);
+};
+
+export const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const began = performance.now();
+  await work();
+  return performance.now() - began;
+};
+
+interface Comparison {
+  readonly name: string;
+  readonly ours: Samples;
+  readonly theirs: Readonly<Record<string, Samples>>;
+  readonly goal?: { readonly field: string; readonly max: number };
+  readonly details?: Readonly<Record<string, number | string>>;
+  readonly skipped?: readonly string[];
+}
+
+/** One figure from samples: ratios of medians, and the goal against `ratios` or `details`. */
+export const compare = (comparison: Comparison): Figure => {
+  const { name, ours, theirs, goal = null } = comparison;
+  const p50 = percentile(ours.ms, 0.5);
+  const medians = Object.entries(theirs).map(([peer, samples]): [string, number | null] => [peer, percentile(samples.ms, 0.5)]);
+  const ratios = Object.fromEntries(medians.flatMap(([peer, median]) => (p50 === null || median === null ? [] : [[peer, round(p50 / median)]])));
+  const peers = Object.fromEntries(medians.flatMap(([peer, median]) => (median === null ? [] : [[`${peer}.p50`, median]])));
+  const details = { ...peers, ...comparison.details };
+  const failures = ours.failures + Object.values(theirs).reduce((sum, one) => sum + one.failures, 0);
+  const reached = goal === null ? null : (ratios[goal.field] ?? details[goal.field]);
+  const met = goal === null ? null : typeof reached === "number" && reached <= goal.max;
+  return { name, unit: "ms", n: ours.ms.length, failures, p50, p99: percentile(ours.ms, 0.99), ratios, details, skipped: comparison.skipped ?? [], goal, met };
+};
+
+const round = (value: number): number => Math.round(value * 1000) / 1000;
