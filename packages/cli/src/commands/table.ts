@@ -1,0 +1,49 @@
+import type { CommandSpec } from "../command-spec.ts";
+
+export interface CommandEntry {
+  /** The words that call it. */
+  readonly path: readonly [string] | readonly [string, string];
+  readonly aliases?: readonly string[];
+  readonly summary: string;
+  readonly load: () => Promise<{ readonly default: CommandSpec }>;
+}
+
+/** Commands that only hold others. */
+export const GROUPS: Readonly<Record<string, string>> = {
+  kernel: "Kernels that VMs boot",
+  op: "Operations: what the daemon does and did",
+  daemon: "The daemon of this home",
+};
+
+/** Every command, in the order of the help. */
+export const COMMANDS: readonly CommandEntry[] = [
+  { path: ["run"], summary: "Create a VM from an image and run a command in it", load: () => import("./vm-run.ts") },
+  { path: ["create"], summary: "Create a VM without starting it", load: () => import("./vm-create.ts") },
+  { path: ["start"], summary: "Start VMs", load: () => import("./vm-start.ts") },
+  { path: ["stop"], summary: "Stop VMs", load: () => import("./vm-stop.ts") },
+  { path: ["restart"], summary: "Stop VMs and start them again", load: () => import("./vm-restart.ts") },
+  { path: ["kill"], summary: "Send a signal to the command of VMs", load: () => import("./vm-kill.ts") },
+  { path: ["rm"], summary: "Remove VMs", load: () => import("./vm-remove.ts") },
+  { path: ["ps"], summary: "List VMs", load: () => import("./vm-list.ts") },
+  { path: ["exec"], summary: "Run a command in a running VM", load: () => import("./vm-exec.ts") },
+  { path: ["attach"], summary: "Attach to the command of a running VM", load: () => import("./vm-attach.ts") },
+  { path: ["logs"], summary: "Show what the command of a VM wrote", load: () => import("./vm-logs.ts") },
+  { path: ["inspect"], summary: "Show everything about VMs, as JSON", load: () => import("./vm-inspect.ts") },
+  { path: ["wait"], summary: "Wait until VMs end, then print their exit codes", load: () => import("./vm-wait.ts") },
+  { path: ["pull"], summary: "Fetch images", load: () => import("./image-pull.ts") },
+  { path: ["images"], summary: "List images", load: () => import("./image-list.ts") },
+  { path: ["rmi"], summary: "Remove images", load: () => import("./image-remove.ts") },
+  { path: ["kernel", "ls"], aliases: ["list"], summary: "List kernels", load: () => import("./kernel-list.ts") },
+  { path: ["op", "ls"], aliases: ["list"], summary: "List operations", load: () => import("./operation-list.ts") },
+  { path: ["op", "inspect"], summary: "Show everything about operations, as JSON", load: () => import("./operation-inspect.ts") },
+  { path: ["op", "watch"], summary: "Follow an operation to its end", load: () => import("./operation-watch.ts") },
+  { path: ["op", "cancel"], summary: "Cancel operations", load: () => import("./operation-cancel.ts") },
+  { path: ["doctor"], summary: "Check what this machine can do", load: () => import("./host-doctor.ts") },
+  { path: ["df"], summary: "Show what takes room on the disk", load: () => import("./host-df.ts") },
+  { path: ["daemon", "start"], summary: "Start the daemon", load: () => import("./daemon-start.ts") },
+  { path: ["daemon", "stop"], summary: "Stop the daemon; VMs run on", load: () => import("./daemon-stop.ts") },
+  { path: ["daemon", "status"], summary: "Show whether the daemon runs", load: () => import("./daemon-status.ts") },
+  { path: ["version"], summary: "Show the version", load: () => import("./cli-version.ts") },
+  { path: ["completion"], summary: "Print a completion script for a shell", load: () => import("./cli-completion.ts") },
+  { path: ["help"], summary: "Show the help of a command", load: () => import("./cli-help.ts") },
+];

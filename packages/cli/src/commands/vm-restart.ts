@@ -1,0 +1,37 @@
+import { KilnError } from "@kiln/protocol/errors";
+import { parseSeconds } from "../arguments/numbers.ts";
+import { examples, type CommandSpec } from "../command-spec.ts";
+import { forEachName } from "../names.ts";
+import { followOperation } from "../operation.ts";
+import { ProgressLine } from "../render/progress.ts";
+
+const ignoreStopped = (error: unknown): void => {
+  if (!(error instanceof KilnError && error.code === "VM_NOT_RUNNING")) throw error;
+};
+
+const spec: CommandSpec = {
+  configure: (command) =>
+    command
+      .argument("<name...>", "VMs; those that are stopped are started")
+      .option("-t, --time <seconds>", "how long the command has to end before it is killed (default: 10)", parseSeconds)
+      .addHelpText("after", examples("kiln restart web")),
+  run: async (context, command) => {
+    const { time: timeoutMs } = command.opts<{ readonly time?: number }>();
+    const kiln = await context.connect();
+    const { signal } = context;
+    await using progress = new ProgressLine(context.host, { json: context.json });
+    const stop = async (name: string): Promise<void> => {
+      await followOperation(context, kiln, await kiln.vms.stop(name, { timeoutMs, signal }), { progress, cancel: false });
+    };
+    return await forEachName(context, {
+      names: command.args,
+      act: async (name) => {
+        await stop(name).catch(ignoreStopped);
+        await followOperation(context, kiln, await kiln.vms.start(name, { signal }), { progress, cancel: true });
+        return kiln.vms.get(name, { signal });
+      },
+      print: (_, name) => name,
+    });
+  },
+};
+export default spec;

@@ -1,0 +1,51 @@
+import { KilnError } from "@kiln/protocol/errors";
+import { examples, type CommandSpec } from "../command-spec.ts";
+import type { CommandContext } from "../context.ts";
+import { beforeCommand } from "../failure.ts";
+import { attachAndStart } from "../guest/foreground.ts";
+import { forEachName } from "../names.ts";
+import { followOperation } from "../operation.ts";
+import { ProgressLine } from "../render/progress.ts";
+import { shapeOf } from "../guest/vm-shape.ts";
+
+interface StartOptions {
+  readonly attach?: boolean;
+  readonly interactive?: boolean;
+}
+
+const attachOne = async (context: CommandContext, name: string, interactive: boolean): Promise<number> => {
+  const kiln = await context.connect();
+  const vm = await kiln.vms.get(name, { signal: context.signal });
+  return attachAndStart(context, kiln, { id: vm.id, options: { tty: shapeOf(vm).tty, stdin: interactive, proxySignals: true } });
+};
+
+const spec: CommandSpec = {
+  configure: (command) =>
+    command
+      .argument("<name...>", "VMs")
+      .option("-a, --attach", "attach to the command, and take its exit code")
+      .option("-i, --interactive", "give it this command's stdin (with -a)")
+      .addHelpText("after", examples("kiln start web", "kiln start -a job")),
+  run: async (context, command) => {
+    const options = command.opts<StartOptions>();
+    const [first = "", ...more] = command.args;
+    if (options.attach === true || options.interactive === true) {
+      if (more.length > 0) throw new KilnError("USAGE", "only one VM can be attached to at once");
+      return attachOne(context, first, options.interactive ?? false).catch((thrown: unknown) => {
+        throw beforeCommand(thrown);
+      });
+    }
+    const kiln = await context.connect();
+    const { signal } = context;
+    await using progress = new ProgressLine(context.host, { json: context.json });
+    return await forEachName(context, {
+      names: command.args,
+      act: async (name) => {
+        await followOperation(context, kiln, await kiln.vms.start(name, { signal }), { progress, cancel: true });
+        return kiln.vms.get(name, { signal });
+      },
+      print: (_, name) => name,
+    });
+  },
+};
+export default spec;

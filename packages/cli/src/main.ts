@@ -1,0 +1,102 @@
+import { asKilnError, errnoOf, KilnError } from "@kiln/protocol/errors";
+import { CommanderError, type Command } from "commander";
+import type { CommandSpec } from "./command-spec.ts";
+import { CommandContext } from "./context.ts";
+import { Failure } from "./failure.ts";
+import { processHost, type Host } from "./host.ts";
+import { Interrupts } from "./interrupts.ts";
+import { createProgram } from "./program.ts";
+import { renderError } from "./render/error.ts";
+import { flushed, writeTo } from "./streams.ts";
+
+/** What a shell reports of a program whose reader has gone: 128 + SIGPIPE. */
+const BROKEN_PIPE_EXIT = 141;
+
+interface CommonOptions {
+  readonly home?: string;
+  readonly json?: boolean;
+}
+
+/** Options may stand before the command and after it; the nearer one counts. */
+const commonOptions = (command: Command): CommonOptions => {
+  const own = command.opts<CommonOptions>();
+  return command.parent === null ? own : { ...commonOptions(command.parent), ...own };
+};
+
+/** Runs one command line to its end and resolves with the exit code; its errors are on stderr by then. */
+export const runCommandLine = async (host: Host, exit: (code: number) => void): Promise<number> => {
+  using interrupts = new Interrupts(host, exit);
+  let exitCode = 0;
+  let json = host.argv.includes("--json");
+  const run = async (spec: CommandSpec, command: Command): Promise<void> => {
+    const options = commonOptions(command);
+    json = options.json ?? false;
+    const context = new CommandContext({ host, json, home: options.home, interrupts });
+    exitCode = (await spec.run(context, command)) ?? 0;
+  };
+  try {
+    await parse(host, run);
+    return exitCode;
+  } catch (thrown) {
+    return await reportError(thrown, { host, json, interrupts });
+  }
+};
+
+const parse = async (host: Host, run: (spec: CommandSpec, command: Command) => Promise<void>): Promise<void> => {
+  let help = "";
+  const program = createProgram(run, (text) => void (help += text));
+  const argv = host.argv.length === 0 ? ["help"] : isVersionFlag(host.argv) ? ["version"] : [...host.argv];
+  try {
+    await program.parseAsync(argv, { from: "user" });
+  } catch (thrown) {
+    if (!(thrown instanceof CommanderError && thrown.exitCode === 0)) throw thrown;
+    await writeTo(host.stdout, help);
+  }
+};
+
+const isVersionFlag = (argv: readonly string[]): boolean => argv.length === 1 && (argv[0] === "--version" || argv[0] === "-v");
+
+interface ErrorSurroundings {
+  readonly host: Host;
+  readonly json: boolean;
+  readonly interrupts: Interrupts;
+}
+
+const reportError = async (thrown: unknown, { host, json, interrupts }: ErrorSurroundings): Promise<number> => {
+  if (errnoOf(thrown) === "EPIPE") return BROKEN_PIPE_EXIT;
+  const { error, exitCode } = failureOf(thrown);
+  const code = error.code === "CANCELLED" && interrupts.signal.aborted ? interrupts.exitCode : exitCode;
+  await writeTo(host.stderr, renderError(error, { json, exitCode: code }));
+  return code;
+};
+
+const failureOf = (thrown: unknown): { readonly error: KilnError; readonly exitCode: number } => {
+  if (thrown instanceof Failure) return thrown;
+  const error = thrown instanceof CommanderError ? usageError(thrown) : asKilnError(thrown);
+  return { error, exitCode: error.exitCode };
+};
+
+/** commander's words without its prefix; its suggestion of a near name is part of them. */
+const usageError = (thrown: CommanderError): KilnError => {
+  const missing = thrown.code === "commander.help";
+  const words = missing
+    ? "a command is missing"
+    : thrown.message
+        .replace(/^error: /, "")
+        .replace(/\n\(?Did you mean /, "; did you mean ")
+        .replace(/\?\)$/, "?");
+  return new KilnError("USAGE", words);
+};
+
+/** Runs the command line of this process and ends it. */
+export const runProcess = async (): Promise<void> => {
+  const host = processHost();
+  for (const stream of [host.stdout, host.stderr]) {
+    stream.on("error", (error) => {
+      if (errnoOf(error) !== "EPIPE") throw error; // a write that waits has it; nobody else misses it
+    });
+  }
+  const exitCode = await runCommandLine(host, (code) => process.exit(code));
+  await Promise.all([flushed(host.stdout), flushed(host.stderr)]);
+  process.exit(exitCode);
+};

@@ -1,0 +1,44 @@
+import type { OperationView } from "@kiln/protocol";
+import { KilnError } from "@kiln/protocol/errors";
+import type { Kiln } from "@kiln/sdk";
+import type { CommandContext } from "./context.ts";
+import { progressOf, type ProgressLine } from "./render/progress.ts";
+
+export interface Following {
+  readonly progress: ProgressLine;
+  /** An interruption ends the operation, not only the waiting. */
+  readonly cancel: boolean;
+}
+
+/** How long an interrupted command waits for its operation to undo itself. */
+const UNDO_MS = 15_000;
+
+/** Follows an operation to its end with progress; throws what made it fail. */
+export const followOperation = async (
+  context: CommandContext,
+  kiln: Kiln,
+  operation: OperationView,
+  following: Following,
+): Promise<OperationView> => {
+  const onChange = context.host.stderr.isTTY ? (change: OperationView) => following.progress.show(progressOf(change)) : undefined;
+  try {
+    return await kiln.operations.result(operation, { signal: context.signal, onChange });
+  } catch (error) {
+    if (context.signal.aborted && following.cancel) await cancelOperation(kiln, operation.id);
+    throw error;
+  } finally {
+    await following.progress.clear();
+  }
+};
+
+/** Returns when the operation has ended, so that nothing of it is left behind. */
+const cancelOperation = async (kiln: Kiln, id: string): Promise<void> => {
+  const signal = AbortSignal.timeout(UNDO_MS);
+  try {
+    await kiln.operations.cancel(id, { signal });
+    await kiln.operations.wait(id, { signal });
+  } catch (error) {
+    if (signal.aborted || (error instanceof KilnError && error.code === "OPERATION_NOT_FOUND")) return;
+    throw error;
+  }
+};
