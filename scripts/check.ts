@@ -41,7 +41,7 @@ const runTidy = async (): Promise<Outcome> => {
 };
 
 export const STATIC_CHECKS: readonly Check[] = [
-  { name: "types", run: () => runCommand("tsc", ["-p", "."]) },
+  { name: "types", run: () => runCommand("tsc", ["-p", ".", "--pretty", "false"]) },
   { name: "lint", run: () => runCommand("oxlint", []) },
   { name: "format", run: () => runCommand("oxfmt", ["--check"]) },
   { name: "tidy", run: runTidy },
@@ -51,7 +51,7 @@ const PURE_TESTS: Check = {
   name: "pure tests",
   run: async () => {
     const files = (await findTests(ROOT)).filter((path) => isPure(ROOT, path));
-    return runCommand(process.execPath, ["--test", "--test-reporter=dot", ...files]);
+    return runCommand(process.execPath, ["--test", "--test-reporter=dot", "--test-concurrency=4", ...files]);
   },
 };
 

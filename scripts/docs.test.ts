@@ -16,7 +16,9 @@ test("every command that the README shows is there", () => {
 
 test("every script that the documents name is in package.json", () => {
   const { scripts } = JSON.parse(read("package.json")) as { scripts: Readonly<Record<string, string>> };
-  for (const [text, name = ""] of ["README.md", "CONTRIBUTING.md"].flatMap((path) => [...read(path).matchAll(/npm run ([a-z]+)/g)])) {
+  for (const [text, name = ""] of ["README.md", "CONTRIBUTING.md"].flatMap((path) => [
+    ...read(path).matchAll(/npm run (?:-s )?([a-z]+)/g),
+  ])) {
     assert.ok(Object.hasOwn(scripts, name), text);
   }
 });

@@ -4,7 +4,7 @@ import { isTestPath, type Finding, type Module } from "./source.ts";
 import type { ESTree } from "./syntax.ts";
 
 const isEntryPoint = (path: string): boolean =>
-  /^packages\/[^/]+\/bin\//.test(path) || path === "packages/daemon/src/main.ts" || !path.startsWith("packages/");
+  /^packages\/[^/]+\/bin\//.test(path) || /^packages\/(cli|daemon)\/src\/main\.ts$/.test(path) || !path.startsWith("packages/");
 const writesToConsole = (path: string): boolean => /^packages\/cli\/(bin|src\/render)\//.test(path) || !path.startsWith("packages/");
 /** Where time, randomness and the environment come in as arguments, so that a simulation can replace them. */
 const isSimulated = (path: string): boolean => {

@@ -44,9 +44,7 @@ export const checkLockfile = (source: Source): Finding[] => {
     });
     if (!name.startsWith("node_modules/") || entry.link) return [];
     return [
-      ...(entry.resolved?.startsWith("http")
-        ? [at("names a registry host: write the lockfile with npm_config_omit_lockfile_registry_resolved=true")]
-        : []),
+      ...(entry.resolved?.startsWith("http") ? [at("names a registry host: write the lockfile with the .npmrc of this checkout")] : []),
       ...(entry.integrity === undefined ? [at("has no integrity: install it again from a registry")] : []),
       ...(entry.hasInstallScript ? [at("runs a script on installation: choose a package that carries what it needs")] : []),
     ];
