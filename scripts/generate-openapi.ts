@@ -1,0 +1,40 @@
+import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { ROUTES, type Route } from "@kiln/protocol/routes";
+import { z } from "zod";
+
+/** `scripts/node scripts/generate-openapi.ts` writes api/openapi.json; a test holds the committed file against it. */
+export const OPENAPI_PATH = fileURLToPath(new URL("../api/openapi.json", import.meta.url));
+
+const problem = {
+  description: "An RFC 9457 problem document",
+  content: { "application/problem+json": { schema: { type: "object", required: ["code", "detail", "hint", "status"] } } },
+};
+
+const content = (schema: z.ZodType, io: "input" | "output") => ({
+  "application/json": { schema: z.toJSONSchema(schema, { io, target: "openapi-3.0" }) },
+});
+
+const describeRoute = (route: Route): object => {
+  const parameters = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({ name, in: "path", required: true, schema: { type: "string" } }));
+  const body =
+    route.response === null ? {} : { content: typeof route.response === "string" ? { [route.response]: {} } : content(route.response, "output") };
+  return {
+    summary: route.summary,
+    parameters,
+    ...(route.request === null ? {} : { requestBody: { required: true, content: content(route.request, "input") } }),
+    responses: { [route.status]: { description: route.summary, ...body }, default: problem },
+  };
+};
+
+export const generateOpenApi = (): string => {
+  const paths: Record<string, Record<string, object>> = {};
+  for (const route of ROUTES) {
+    const path = route.path.replace(/:(\w+)(\{[^}]*\})?/g, "{$1}");
+    paths[path] = { ...paths[path], [route.method]: describeRoute(route) };
+  }
+  const info = { title: "Kiln", version: "v1", description: "Container images in, microVMs out. Served on a Unix socket." };
+  return `${JSON.stringify({ openapi: "3.0.3", info, paths }, null, 2)}\n`;
+};
+
+if (import.meta.main) writeFileSync(OPENAPI_PATH, generateOpenApi());
