@@ -1,10 +1,13 @@
-/* The agent without init's duties, for tests on a host: `kiln-agent-test --port FD` or `--listen FD`. SETUP does nothing; POWEROFF exits. */
+/* The agent without init's duties, for tests on a host: `--port FD` or `--listen SOCKET-PATH`. SETUP does nothing; POWEROFF exits. */
 #include "agent.h"
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static void setup(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length) {
@@ -23,18 +26,31 @@ static void signal_all(int number) {
   }
 }
 
-int main(int argc, char **argv) {
-  if (argc != 3) return 2;
-  int fd = atoi(argv[2]);
+static int listen_at(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (snprintf(address.sun_path, sizeof address.sun_path, "%s", path) >= (int)sizeof address.sun_path) return -1;
+  return fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0 ? fd : -1;
+}
+
+static int inherit(int fd) {
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return fd;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) return 2;
+  bool listens = strcmp(argv[1], "--listen") == 0;
+  int fd = listens ? listen_at(argv[2]) : inherit(atoi(argv[2]));
+  if (fd < 0) return 2;
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   agent.setup = setup;
   agent.power_off = power_off;
   agent.signal_all = signal_all;
   agent_open(-1);
-  if (strcmp(argv[1], "--listen") == 0) channel_open_listener(fd);
+  if (listens) channel_open_listener(fd);
   else channel_open_port(fd);
   agent_run();
   return 0;
