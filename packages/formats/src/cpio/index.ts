@@ -1,2 +1,2 @@
 /** Initramfs archives. Pure. */
-export { CpioError, writeCpio, type CpioEntry } from "./newc.ts";
+export { CpioError, writeNewc, type CpioEntry } from "./newc.ts";

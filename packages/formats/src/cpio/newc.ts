@@ -12,14 +12,14 @@ export type CpioEntry = Node &
     | { readonly type: "file"; readonly bytes: Uint8Array }
     | { readonly type: "directory" }
     | { readonly type: "symlink"; readonly target: string }
-    | { readonly type: "character"; readonly major: number; readonly minor: number }
+    | { readonly type: "char"; readonly major: number; readonly minor: number }
   );
 
 export class CpioError extends Error {
   override readonly name = "CpioError";
 }
 
-const TYPE_BITS = { file: 0o100000, directory: 0o040000, symlink: 0o120000, character: 0o020000 } as const;
+const TYPE_BITS = { file: 0o100000, directory: 0o040000, symlink: 0o120000, char: 0o020000 } as const;
 const HEADER_BYTES = 110;
 const MAX_FIELD = 0xffff_ffff;
 
@@ -30,7 +30,7 @@ const encoder = new TextEncoder();
  * One archive, a function of its entries: owner root, time 0, inode numbers in the order given. Archives may be
  * joined end to end, and the kernel unpacks them all. Throws CpioError for a path or a size that the format has no room for.
  */
-export const writeCpio = (entries: readonly CpioEntry[]): Uint8Array => {
+export const writeNewc = (entries: readonly CpioEntry[]): Uint8Array => {
   const parts = entries.map((entry, index) => encodeEntry(entry, index + 1));
   parts.push(encodeRecord({ ino: 0, mode: 0, path: "TRAILER!!!", content: new Uint8Array(), major: 0, minor: 0, links: 1 }));
   const bytes = new Uint8Array(align4(parts.reduce((total, part) => total + part.length, 0)));
@@ -45,7 +45,7 @@ export const writeCpio = (entries: readonly CpioEntry[]): Uint8Array => {
 const encodeEntry = (entry: CpioEntry, ino: number): Uint8Array => {
   const { path, type } = entry;
   if (path === "" || path.startsWith("/") || path.includes("\0")) throw new CpioError(`${JSON.stringify(path)} is no path in an archive`);
-  const [major, minor] = type === "character" ? [entry.major, entry.minor] : [0, 0];
+  const [major, minor] = type === "char" ? [entry.major, entry.minor] : [0, 0];
   const content = type === "file" ? entry.bytes : type === "symlink" ? encoder.encode(entry.target) : new Uint8Array();
   return encodeRecord({
     ino,

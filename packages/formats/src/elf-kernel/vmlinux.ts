@@ -1,7 +1,7 @@
 import { constants, gunzipSync, zstdDecompressSync } from "node:zlib";
 import { ElfFile } from "./elf.ts";
 import { KernelFormatError } from "./errors.ts";
-import { LZ4_LEGACY_MAGIC, unpackLz4Legacy } from "./lz4.ts";
+import { unpackLz4Legacy } from "./lz4.ts";
 
 /** From a bzImage to the ELF kernel in it (Documentation/arch/x86/boot.rst, "The Linux/x86 Boot Protocol"). */
 

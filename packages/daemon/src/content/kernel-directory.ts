@@ -1,0 +1,187 @@
+import { createHash } from "node:crypto";
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { errnoOf, isDigest, KilnError } from "@kiln/protocol";
+import { type Clock, randomHex, systemRandom } from "@kiln/std";
+import { type FileFingerprint, fileFingerprint, hasCode, publishDirectory, sameFingerprint } from "@kiln/std/node";
+import type { Apt } from "../host/apt.ts";
+import { KERNEL_FILES, KERNEL_MANIFEST, kernelBuilderDigest, type KernelManifest, parseKernelManifest } from "../kernels/kernel-set.ts";
+import type { KernelRecord } from "../kernels/records.port.ts";
+import type { BootFiles, KernelSets } from "../pipeline/artifacts.port.ts";
+import { DebianKernelBuilder } from "./debian-kernel.ts";
+
+type Fingerprints = ReadonlyMap<string, FileFingerprint>;
+
+interface BuildOptions {
+  readonly signal: AbortSignal;
+  readonly onPhase: (name: string) => void;
+}
+
+/** Kernel sets as directories `<directory>/<key>/`: vmlinux, initramfs, modules.ext4 and manifest.json, read-only. One that has its name is whole. */
+export class KernelDirectory implements KernelSets {
+  readonly #directory: string;
+  readonly #stagingDir: string;
+  readonly #clock: Clock;
+  readonly #builder: DebianKernelBuilder;
+  /** What the files of a set looked like when their hashes were last found right. */
+  readonly #seen = new Map<string, Fingerprints>();
+
+  constructor(parts: {
+    readonly directory: string;
+    readonly stagingDir: string;
+    readonly agentPath: string;
+    readonly apt: Apt;
+    readonly clock: Clock;
+  }) {
+    this.#directory = parts.directory;
+    this.#stagingDir = parts.stagingDir;
+    this.#clock = parts.clock;
+    this.#builder = new DebianKernelBuilder(parts);
+  }
+
+  path(key: string): string {
+    return join(this.#directory, key);
+  }
+
+  builderDigest(): Promise<string> {
+    return this.#builder.builderDigest();
+  }
+
+  /** A set that is there and whole is taken as it is; a damaged one makes way. Safe to call many times at once, in many processes. */
+  async build(options: BuildOptions): Promise<KernelRecord> {
+    const { signal } = options;
+    options.onPhase("resolve kernel");
+    const plan = await this.#builder.plan({ signal });
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    await mkdir(this.#stagingDir, { recursive: true, mode: 0o700 });
+    if (!(await this.verify(plan.key, { signal }))) {
+      await this.remove(plan.key);
+      await publishDirectory({
+        target: this.path(plan.key),
+        stagingDir: this.#stagingDir,
+        ifExists: "keep",
+        signal,
+        write: async (directory) => void (await this.#builder.build(plan, directory, options)),
+      });
+    }
+    return this.#toRecord(plan.key);
+  }
+
+  /** Every byte is hashed the first time; later only a file that looks different (I7). */
+  async isWhole(record: KernelRecord, options: { signal: AbortSignal }): Promise<boolean> {
+    const manifest = await this.#readManifest(record.key);
+    if (manifest === null || manifest.digest !== record.digest) return false;
+    const before = this.#seen.get(record.key);
+    if (before === undefined) return this.verify(record.key, options);
+    const now = await this.#fingerprints(record.key);
+    const isSame = KERNEL_FILES.every((file) => {
+      const [one, other] = [before.get(file), now.get(file)];
+      return one !== undefined && other !== undefined && sameFingerprint(one, other);
+    });
+    return isSame || this.verify(record.key, options);
+  }
+
+  /** Hashes every file of the set against its manifest. */
+  async verify(key: string, options: { signal: AbortSignal }): Promise<boolean> {
+    const fingerprints = await this.#fingerprints(key);
+    const manifest = await this.#readManifest(key);
+    this.#seen.delete(key);
+    if (manifest === null || manifest.content.key !== key) return false;
+    for (const file of KERNEL_FILES) {
+      const expected = manifest.content.files[file];
+      if (fingerprints.get(file)?.size !== expected.size) return false;
+      if ((await hashFile(join(this.path(key), file), options.signal)) !== expected.sha256) return false;
+    }
+    this.#seen.set(key, fingerprints);
+    return true;
+  }
+
+  async open(key: string): Promise<BootFiles> {
+    const manifest = await this.#requireManifest(key);
+    const directory = this.path(key);
+    const { block, overlay } = manifest.content.modules;
+    return {
+      vmlinux: join(directory, "vmlinux"),
+      initramfs: join(directory, "initramfs"),
+      modulesImage: join(directory, "modules.ext4"),
+      digest: manifest.digest,
+      setupModules: [...new Set([...block, ...overlay])],
+    };
+  }
+
+  /** The set's own words. Throws ARTIFACT_DAMAGED. */
+  async manifest(key: string): Promise<KernelManifest> {
+    return (await this.#requireManifest(key)).content;
+  }
+
+  /** The name goes at once; a VM that has the files open keeps them. Idempotent. */
+  async remove(key: string): Promise<void> {
+    const aside = join(this.#stagingDir, `${process.pid}.${randomHex(systemRandom, 12)}.kernel`);
+    this.#seen.delete(key);
+    try {
+      await rename(this.path(key), aside);
+    } catch (error) {
+      if (hasCode(error, "ENOENT")) return;
+      throw error;
+    }
+    await rm(aside, { recursive: true });
+  }
+
+  async #toRecord(key: string): Promise<KernelRecord> {
+    const { content, digest } = await this.#requireManifest(key);
+    const { agentSha256, builderVersion, files, name, package: source } = content;
+    return {
+      ...{ key, name, digest, version: source.version },
+      source: `deb:${source.name}=${source.version}`,
+      builderDigest: kernelBuilderDigest({ agentSha256, builderVersion }),
+      sizeBytes: KERNEL_FILES.reduce((total, file) => total + files[file].size, 0),
+      createdAt: new Date(this.#clock.now()).toISOString(),
+    };
+  }
+
+  async #requireManifest(key: string): Promise<ReadManifest> {
+    const manifest = await this.#readManifest(key);
+    if (manifest === null) throw new KilnError("ARTIFACT_DAMAGED", `the kernel ${key} is not there`, { object: key });
+    return manifest;
+  }
+
+  /** null where there is none that can be read. */
+  async #readManifest(key: string): Promise<ReadManifest | null> {
+    try {
+      const text = await readFile(join(this.path(key), KERNEL_MANIFEST), "utf8");
+      const digest = `sha256:${createHash("sha256").update(text).digest("hex")}`;
+      return isDigest(digest) ? { content: parseKernelManifest(text, key), digest } : null;
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT" || (error instanceof KilnError && error.code === "ARTIFACT_DAMAGED")) return null;
+      throw error;
+    }
+  }
+
+  async #fingerprints(key: string): Promise<Fingerprints> {
+    const found = new Map<string, FileFingerprint>();
+    for (const file of KERNEL_FILES) {
+      const fingerprint = await fileFingerprint(join(this.path(key), file));
+      if (fingerprint !== null) found.set(file, fingerprint);
+    }
+    return found;
+  }
+}
+
+interface ReadManifest {
+  readonly content: KernelManifest;
+  readonly digest: KernelRecord["digest"];
+}
+
+const READ_BYTES = 2 ** 20;
+
+const hashFile = async (path: string, signal: AbortSignal): Promise<string> => {
+  await using file = await open(path);
+  const hash = createHash("sha256");
+  const buffer = new Uint8Array(READ_BYTES);
+  for (;;) {
+    signal.throwIfAborted();
+    const { bytesRead } = await file.read(buffer, 0, buffer.length);
+    if (bytesRead === 0) return hash.digest("hex");
+    hash.update(buffer.subarray(0, bytesRead));
+  }
+};
