@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { pipeline } from "node:stream";
-import type { Readable, Transform } from "node:stream";
+import { Writable } from "node:stream";
+import type { Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { READ_LIMITS } from "./limits.ts";
 
@@ -45,11 +46,24 @@ const decoder = (encoding: LayerEncoding): Transform | null => {
   }
 };
 
-/** An error of the file or the decoder reaches the reader of the stream that is returned. */
-const openStream = (layer: LayerSource, file: Readable): AsyncIterable<Buffer> => {
-  const unpacked = decoder(layer.mediaType);
-  return unpacked === null ? file : pipeline(file, unpacked, () => undefined);
-};
+/**
+ * Hands chunks on from the event loop's next turn, so that the decoder, in its own thread, is already at the next chunk meanwhile.
+ * What `write` throws destroys the stream.
+ */
+const consumer = (write: (chunk: Buffer) => void): Writable =>
+  new Writable({
+    highWaterMark: READ_LIMITS.aheadBytes,
+    write: (chunk: Buffer, _encoding, done) => {
+      setImmediate(() => {
+        try {
+          write(chunk);
+        } catch (error) {
+          return done(error instanceof Error ? error : new Error(String(error)));
+        }
+        return done();
+      });
+    },
+  });
 
 export interface ReadLayerOptions {
   /** Takes the uncompressed bytes; they are only valid during the call. */
@@ -73,18 +87,16 @@ export const readLayer = async (layer: LayerSource, options: ReadLayerOptions): 
     options.onRead(file.bytesRead - reported);
     reported = file.bytesRead;
   };
-  try {
-    for await (const chunk of openStream(layer, file)) {
-      options.budget.unpackedBytes += chunk.length;
-      if (options.budget.unpackedBytes > options.budget.maxBytes) throw new ExpansionError(options.budget.maxBytes);
-      hash.update(chunk);
-      options.write(chunk);
-      report(READ_LIMITS.progressBytes);
-    }
-    report(1);
-  } finally {
-    file.destroy();
-  }
+  const sink = consumer((chunk) => {
+    options.budget.unpackedBytes += chunk.length;
+    if (options.budget.unpackedBytes > options.budget.maxBytes) throw new ExpansionError(options.budget.maxBytes);
+    hash.update(chunk);
+    options.write(chunk);
+    report(READ_LIMITS.progressBytes);
+  });
+  const unpacked = decoder(layer.mediaType);
+  await (unpacked === null ? pipeline(file, sink) : pipeline(file, unpacked, sink));
+  report(1);
   const found = `sha256:${hash.digest("hex")}`;
   if (found !== layer.diffId) throw new DiffIdError(layer.diffId, found);
 };

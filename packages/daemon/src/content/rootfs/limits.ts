@@ -17,7 +17,7 @@ export const READ_LIMITS = {
   /** Compressed bytes that are read at once: few calls, little memory. */
   fileBytes: 1 << 20,
   /** Uncompressed bytes that are handed on at once. */
-  chunkBytes: 1 << 18,
+  chunkBytes: 1 << 19,
   /** How far unpacking may run ahead of writing. */
   aheadBytes: 1 << 20,
   /** Largest zstd window (2^27 is 128 MiB), the limit of the zstd tool itself. */
