@@ -18,9 +18,9 @@ export const findTests = async (root: string): Promise<string[]> => {
 /** Modules of Node that a pure test does without, and the door of std that leads to them. */
 const IMPURE = /^(node:(fs|fs\/promises|child_process|net|http|sqlite|worker_threads|os)|@kiln\/std\/node|@kiln\/daemon)$/;
 
-/** A pure test needs no file, process or socket: it is fast, and runs in `npm run check`. */
+/** A pure test needs no file, process or socket, and is fast unless its name says otherwise: it runs in `npm run check`. */
 export const isPure = (root: string, path: string): boolean => {
-  if (stageOf(path) !== "parallel" || mayTouchSystem(path)) return false;
+  if (stageOf(path) !== "parallel" || path.endsWith(".slow.test.ts") || mayTouchSystem(path)) return false;
   return parseModule(path, readFileSync(join(root, path), "utf8")).imports.every(({ specifier }) => !IMPURE.test(specifier));
 };
 
