@@ -40,7 +40,8 @@ const forbiddenImports: Readonly<Record<string, Example>> = {
   "a codec opens files": importing("packages/formats/src/tar/x.ts", "node:fs"),
   "a relative path leads into another package": importing(cli, "../../../sdk/src/index.ts"),
   "a folder has no rank": importing("packages/daemon/src/gizmos/x.ts", "@kiln/std"),
-  "a module imports a test": importing(vm, "./scratch.fixture.ts"),
+  "a module imports a fixture": importing(vm, "./scratch.fixture.ts"),
+  "a module imports from a folder of tests": importing(vm, "./testing/stub.ts"),
   "a dynamic import goes round the table": { path: vm, text: 'export const open = () => import("node:fs");\n' },
   "an export-from goes round the table": { path: vm, text: 'export { open } from "node:fs";\n' },
 };
@@ -110,6 +111,7 @@ const innocent: Readonly<Record<string, Example>> = {
   "a table in C": { path: "guest/agent/x.c", text: `static const int t[] = {\n${"    1,\n".repeat(80)}};\n` },
   "the handler of a promise that has a name": { path: vm, text: "ended.catch(() => undefined);\n" },
   "a catch that rethrows": { path: vm, text: "try {\n  f();\n} catch (error) {\n  throw g(error);\n}\n" },
+  "a double assertion in a test": { path: "packages/std/src/x.test.ts", text: "export const f = (x: 1) => x as unknown as string;\n" },
   "any in a comment": { path: vm, text: "// any x! as any\nexport const x = 1;\n" },
   "a timer in an adapter": { path: "packages/daemon/src/store/x.ts", text: "setTimeout(() => f(), 5);\n" },
   "the console in render": { path: "packages/cli/src/render/x.ts", text: 'console.log("hi");\n' },

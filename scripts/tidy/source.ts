@@ -40,7 +40,7 @@ export const createSource = (path: string, text: string): Source => ({
 export const isModulePath = (path: string): boolean => /\.(ts|mts|js|mjs)$/.test(path);
 
 /** Tests, their fixtures and the suites that every implementation of a port passes. */
-export const isTestPath = (path: string): boolean => path.startsWith("test/") || /\.(test|fixture|contract)\.ts$/.test(path);
+export const isTestPath = (path: string): boolean => path.startsWith("test/") || /\/testing\/|\.(test|fixture|contract)\.ts$/.test(path);
 
 /** Throws a SyntaxError that names the file if it does not parse. */
 export const parseModule = (path: string, text: string): Module => {

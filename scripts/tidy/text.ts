@@ -18,7 +18,7 @@ const BANS: readonly Ban[] = [
   },
   {
     rule: "home-path",
-    pattern: new RegExp(joined("/(ho", "me|Us", "ers)/[a-z]", "|/wo", "rk/(main|shared)"), "g"),
+    pattern: new RegExp(joined("/(ho", "me|Us", "ers)/[a-z]{3}", "|/wo", "rk/(main|shared)"), "g"),
     message: "a path of one person's machine: derive it from import.meta.url, the home or a temporary directory",
   },
   {
