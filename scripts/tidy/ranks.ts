@@ -44,7 +44,15 @@ const PLACES: readonly Place[] = [
     })),
   ),
   { name: "host", rank: 3, mayImport: upTo(1), touchesSystem: true, libraries: [] },
-  ...ADAPTERS.map((name) => ({ name, rank: 4, mayImport: upTo(3), touchesSystem: true, libraries: [] })),
+  // what all drivers share: limits, and the suite that they pass
+  { name: "vmm", rank: 4, mayImport: upTo(3), touchesSystem: true, libraries: [] },
+  ...ADAPTERS.map((name) => ({
+    name,
+    rank: 4,
+    mayImport: (other: Place) => upTo(3)(other) || (name.startsWith("vmm/") && other.name === "vmm"),
+    touchesSystem: true,
+    libraries: ["zod"],
+  })),
   { name: "pipeline", rank: 5, mayImport: upTo(2), touchesSystem: false, libraries: [] },
   { name: "operations", rank: 6, mayImport: upTo(2, 5), touchesSystem: false, libraries: [] },
   { name: "http", rank: 7, mayImport: upTo(2, 6), touchesSystem: false, libraries: ["hono", "@hono/node-server", "ws", "zod"] },
@@ -79,7 +87,7 @@ export const placeNameOf = (path: string): string | null => {
   if (pkg !== "daemon") return (pkg === "std" || pkg === "sdk") && rest[0] === "node" ? `${pkg}/node` : pkg;
   const [folder = "", inner = ""] = rest;
   if (rest.length === 1) return "main";
-  return folder === "vmm" ? `vmm/${inner}` : folder;
+  return folder === "vmm" && rest.length > 2 ? `vmm/${inner}` : folder;
 };
 
 /** Whether the file stands where the operating system may be touched. */
