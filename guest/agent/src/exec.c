@@ -255,17 +255,19 @@ void exec_tick(void) {
     free(e);
   }
   for (struct exec *e = agent.execs.first; e; e = e->next) {
-    if (e->drain_deadline_ms == 0 || loop_now_ms() < e->drain_deadline_ms) continue;
-    e->drain_deadline_ms = 0;
-    output_abandon(&e->out[0]);
+    if (e->tty_deadline_ms == 0 || loop_now_ms() < e->tty_deadline_ms) continue;
+    bool paused = e->out[0].watch.interest == 0;
+    e->tty_deadline_ms = 0;
+    if (!e->reaped) output_resume(&e->out[0]);
+    else if (!paused) output_abandon(&e->out[0]); /* else the ring is full, and room in it begins a new moment */
   }
 }
 
 int exec_timeout_ms(void) {
   int64_t least = -1;
   for (struct exec *e = agent.execs.first; e; e = e->next) {
-    if (e->drain_deadline_ms == 0) continue;
-    int64_t left = e->drain_deadline_ms - loop_now_ms();
+    if (e->tty_deadline_ms == 0) continue;
+    int64_t left = e->tty_deadline_ms - loop_now_ms();
     if (left < 0) left = 0;
     if (least < 0 || left < least) least = left;
   }

@@ -35,7 +35,7 @@ struct exec {
   pid_t pid;
   int exit_code, signal;
   bool oom_killed, tty, has_stdin, drop, reaped;
-  int64_t drain_deadline_ms; /* of a terminal whose leader has ended; 0: none */
+  int64_t tty_deadline_ms; /* of a terminal: reading ends if its command has, else begins again; 0: none */
   struct output out[2];
   struct input in;
   struct watch start; /* the pipe on which the child reports that it could not execve */

@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 16384, TTY_DRAIN_MS = 100, STDIN_END = 1, TTY_EOF = 4, OFFSET_BYTES = 8 };
+enum { READ_BYTES = 16384, TTY_DRAIN_MS = 100, TTY_RETRY_MS = 50, STDIN_END = 1, TTY_EOF = 4, OFFSET_BYTES = 8 };
 
 static void on_sink(struct watch *w, uint32_t events) {
   (void)events;
@@ -58,6 +58,12 @@ static void on_output(struct watch *w, uint32_t events) {
   }
   ssize_t n = read(w->fd, bytes, room);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0 && o->exec->tty && !o->exec->reaped) {
+    /* nobody has the terminal open now; closing our side would kill the command while it ends, by SIGHUP */
+    loop_set(agent.loop, w, 0);
+    o->exec->tty_deadline_ms = loop_now_ms() + TTY_RETRY_MS;
+    return;
+  }
   if (n <= 0) {
     o->at_eof = true;
     output_abandon(o);
@@ -82,14 +88,16 @@ void output_open(struct exec *e, int index, int fd) {
 }
 
 void output_resume(struct output *o) {
-  if (!o->ended) loop_set(agent.loop, &o->watch, EPOLLIN);
+  if (o->ended) return;
+  loop_set(agent.loop, &o->watch, EPOLLIN);
+  if (o->exec->tty && o->exec->reaped) o->exec->tty_deadline_ms = loop_now_ms() + TTY_DRAIN_MS;
 }
 
 /* What a pipe holds at this moment is the command's last word; a terminal says itself when it is empty, or is given a moment. */
 void output_leader_ended(struct output *o, bool tty) {
   if (o->ended) return;
   if (tty) {
-    o->exec->drain_deadline_ms = loop_now_ms() + TTY_DRAIN_MS;
+    output_resume(o);
     return;
   }
   int left = 0;

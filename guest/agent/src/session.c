@@ -80,7 +80,7 @@ static void request(const struct frame *f) {
   if (more) return;
   struct buffer whole = s->request;
   s->request = (struct buffer){0};
-  request_run(f->flags, f->stream, whole.data + whole.start, (uint32_t)whole.len);
+  request_run(f->flags, f->stream, whole.len ? whole.data + whole.start : f->payload, (uint32_t)whole.len);
   buffer_free(&whole);
 }
 
