@@ -46,6 +46,8 @@ export class TarParser {
   /** Bytes between the end of the current content and the next header. */
   #padding = 0;
   #offset = 0;
+  /** Where the block or content that is being read begins. */
+  #blockOffset = 0;
   #state: State = { state: "header" };
   #extensions: Extensions = noExtensions(0);
 
@@ -89,6 +91,7 @@ export class TarParser {
     }
     if (state.state === "body") return this.#content(state.body, bytes.subarray(at, at + Math.min(state.body.stored, available)));
     if (state.state === "extension") return this.#extend(state, bytes.subarray(at, at + Math.min(state.remaining, available)));
+    if (this.#blockFill === 0) this.#blockOffset = this.#offset;
     if (isBlockwise(state) && this.#blockFill === 0 && available >= TAR_BLOCK_BYTES) {
       this.#takeBlock(bytes.subarray(at, at + TAR_BLOCK_BYTES));
       return TAR_BLOCK_BYTES;
@@ -108,15 +111,15 @@ export class TarParser {
     if (state.state === "header") {
       this.#header(block);
     } else if (state.state === "oldSparse") {
-      const part = oldSparseExtension(block, this.#offset);
+      const part = oldSparseExtension(block, this.#blockOffset);
       state.segments.push(...part.segments);
-      if (state.segments.length > MAX_SPARSE_SEGMENTS) throw new TarError("LIMIT", "a sparse map is too long", this.#offset);
+      if (state.segments.length > MAX_SPARSE_SEGMENTS) throw new TarError("LIMIT", "a sparse map is too long", this.#blockOffset);
       if (!part.more) this.#begin(state.header, { segments: state.segments, fileBytes: state.fileBytes, storedBytes: state.header.size });
     } else if (state.state === "sparse1") {
       const segments = state.map.push(block);
       const storedBytes = this.#storedBytes(state.header) - state.map.lengthBytes;
       if (segments !== null) this.#begin(state.header, { segments, fileBytes: this.#sparseFileBytes(), storedBytes });
-      else if (storedBytes <= 0) throw new TarError("SPARSE", "a sparse map is longer than its entry", this.#offset);
+      else if (storedBytes <= 0) throw new TarError("SPARSE", "a sparse map is longer than its entry", this.#blockOffset);
     }
   }
 
@@ -125,11 +128,11 @@ export class TarParser {
       this.#state = { state: "ended" };
       return;
     }
-    if (!this.#extensions.pending) this.#extensions = noExtensions(this.#offset);
-    const header = parseHeader(block, this.#offset);
-    if (header.size < 0) throw new TarError("NUMBER", "the size of an entry is negative", this.#offset);
+    if (!this.#extensions.pending) this.#extensions = noExtensions(this.#blockOffset);
+    const header = parseHeader(block, this.#blockOffset);
+    if (header.size < 0) throw new TarError("NUMBER", "the size of an entry is negative", this.#blockOffset);
     if ("xgLK".includes(header.typeFlag)) {
-      if (header.size > MAX_EXTENDED_HEADER_BYTES) throw new TarError("LIMIT", "an extended header is too long", this.#offset);
+      if (header.size > MAX_EXTENDED_HEADER_BYTES) throw new TarError("LIMIT", "an extended header is too long", this.#blockOffset);
       this.#state = { state: "extension", header, parts: [], remaining: header.size };
       if (header.size === 0) this.#extension(header, Buffer.alloc(0));
       return;
@@ -144,16 +147,16 @@ export class TarParser {
   #entry(header: RawHeader, block: Buffer): void {
     const pax = this.#extensions.pax;
     if (header.typeFlag === "S") {
-      const sparse = oldSparseHeader(block, this.#offset);
+      const sparse = oldSparseHeader(block, this.#blockOffset);
       if (sparse.more) this.#state = { state: "oldSparse", header, fileBytes: sparse.fileBytes, segments: [...sparse.segments] };
       else this.#begin(header, { segments: sparse.segments, fileBytes: sparse.fileBytes, storedBytes: header.size });
       return;
     }
     if (pax !== null && isPaxSparse1(pax)) {
-      this.#state = { state: "sparse1", header, map: new Sparse1Map(this.#offset) };
+      this.#state = { state: "sparse1", header, map: new Sparse1Map(this.#blockOffset) };
       return;
     }
-    const segments = pax === null ? null : paxSparseMap(pax, this.#offset);
+    const segments = pax === null ? null : paxSparseMap(pax, this.#blockOffset);
     const storedBytes = this.#storedBytes(header);
     this.#begin(header, { segments, fileBytes: segments === null ? storedBytes : this.#sparseFileBytes(), storedBytes });
   }
@@ -164,14 +167,14 @@ export class TarParser {
 
   #sparseFileBytes(): number {
     const size = this.#extensions.sparseFileBytes;
-    if (size === null) throw new TarError("SPARSE", "a sparse file has no real size", this.#offset);
+    if (size === null) throw new TarError("SPARSE", "a sparse file has no real size", this.#blockOffset);
     return size;
   }
 
   #begin(header: RawHeader, content: { segments: readonly Segment[] | null; fileBytes: number; storedBytes: number }): void {
-    if (content.segments !== null) checkSegments(content.segments, content, this.#offset);
+    if (content.segments !== null) checkSegments(content.segments, content, this.#blockOffset);
     const entry = describeEntry(header, this.#extensions, content.fileBytes);
-    this.#extensions = noExtensions(this.#offset);
+    this.#extensions = noExtensions(this.#blockOffset);
     const wanted = this.#visitor.entry(entry) && entry.type === "file";
     const stored = HEADER_ONLY.includes(header.typeFlag) ? 0 : content.storedBytes;
     const body: Body = { wanted, fileBytes: entry.sizeBytes, segments: content.segments, stored, index: 0, position: 0 };
@@ -203,7 +206,7 @@ export class TarParser {
     let at = 0;
     while (at < bytes.length) {
       const segment = segments[body.index];
-      if (segment === undefined) throw new TarError("SPARSE", "a sparse file has more content than its map", this.#offset);
+      if (segment === undefined) throw new TarError("SPARSE", "a sparse file has more content than its map", this.#blockOffset);
       if (body.position < segment.offset) {
         this.#visitor.hole(segment.offset - body.position);
         body.position = segment.offset;
@@ -232,7 +235,7 @@ export class TarParser {
     if (header.typeFlag === "g") return;
     const extensions = this.#extensions;
     if (header.typeFlag === "x") {
-      this.#extensions = extend({ ...extensions, pending: true, pax: parsePax(bytes, this.#offset) });
+      this.#extensions = extend({ ...extensions, pending: true, pax: parsePax(bytes, this.#blockOffset) });
       return;
     }
     const end = bytes.indexOf(0);
