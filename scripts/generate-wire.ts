@@ -1,6 +1,18 @@
 /** Writes guest/agent/src/wire_constants.h from the protocol's tables: `node scripts/generate-wire.ts`. */
 import { writeFile } from "node:fs/promises";
-import { EXEC_FLAGS, EXEC_STATES, FRAME_TYPES, OPS, OUTPUT_STREAMS, OVERFLOWS, TAGS, WIRE, WIRE_ERRORS, WIRE_MAGIC, WIRE_PORT_NAME } from "@kiln/protocol/wire";
+import {
+  EXEC_FLAGS,
+  EXEC_STATES,
+  FRAME_TYPES,
+  OPS,
+  OUTPUT_STREAMS,
+  OVERFLOWS,
+  TAGS,
+  WIRE,
+  WIRE_ERRORS,
+  WIRE_MAGIC,
+  WIRE_PORT_NAME,
+} from "@kiln/protocol/wire";
 
 export const WIRE_HEADER_PATH = new URL("../guest/agent/src/wire_constants.h", import.meta.url);
 

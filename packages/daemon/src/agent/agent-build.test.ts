@@ -27,7 +27,16 @@ test("ten seconds of hostile bytes find nothing in the agent's reading of the ch
   const binary = await build("--fuzz");
   const scratch = await mkdtemp(join(tmpdir(), "kiln-fuzz-"));
   try {
-    const args = ["-max_total_time=10", "-max_len=40000", "-timeout=10", "-print_final_stats=0", "-verbosity=0", `-artifact_prefix=${scratch}/`, scratch, CORPUS];
+    const args = [
+      "-max_total_time=10",
+      "-max_len=40000",
+      "-timeout=10",
+      "-print_final_stats=0",
+      "-verbosity=0",
+      `-artifact_prefix=${scratch}/`,
+      scratch,
+      CORPUS,
+    ];
     await runTool(binary, args, { signal: AbortSignal.timeout(120_000), maxOutputBytes: 4_000_000 });
   } finally {
     await rm(scratch, { recursive: true, force: true });

@@ -47,8 +47,13 @@ test("I26 an exec id that is asked for again, at once or later, runs once", asyn
 
 test("I27 twenty commands at once all answer", async (context) => {
   const { session } = await ready(context);
-  const runs = await Promise.all(Array.from({ length: 20 }, (_, index) => collect(session, sh(`p${index}`, `echo ${index}; exit ${index}`))));
-  assert.deepEqual(runs.map((run) => [run.stdout, run.status.exitCode]), Array.from({ length: 20 }, (_, index) => [`${index}\n`, index]));
+  const runs = await Promise.all(
+    Array.from({ length: 20 }, (_, index) => collect(session, sh(`p${index}`, `echo ${index}; exit ${index}`))),
+  );
+  assert.deepEqual(
+    runs.map((run) => [run.stdout, run.status.exitCode]),
+    Array.from({ length: 20 }, (_, index) => [`${index}\n`, index]),
+  );
 });
 
 test("what cannot be started is 127, 126 or an unknown user, and leaves no command behind", async (context) => {
@@ -65,13 +70,21 @@ test("what cannot be started is 127, 126 or an unknown user, and leaves no comma
   assert.deepEqual(await session.list({ signal }), []);
 });
 
-test("a command gets its environment, its directory made, and its user's groups and home", { skip: process.getuid?.() !== 0 }, async (context) => {
-  const { session, directory } = await ready(context);
-  const own = await collect(session, { ...sh("a", "pwd; echo $GREETING $HOME; id -u; id -G"), cwd: `${directory}/a/b`, env: ["GREETING=hi"] });
-  assert.equal(own.stdout, `${directory}/a/b\nhi /root\n0\n0\n`);
-  const numbers = await collect(session, { ...sh("b", "id -u; id -G; echo $HOME; echo again > /dev/stdout"), user: "4242:4343" });
-  assert.equal(numbers.stdout, "4242\n4343\n/\nagain\n");
-});
+test(
+  "a command gets its environment, its directory made, and its user's groups and home",
+  { skip: process.getuid?.() !== 0 },
+  async (context) => {
+    const { session, directory } = await ready(context);
+    const own = await collect(session, {
+      ...sh("a", "pwd; echo $GREETING $HOME; id -u; id -G"),
+      cwd: `${directory}/a/b`,
+      env: ["GREETING=hi"],
+    });
+    assert.equal(own.stdout, `${directory}/a/b\nhi /root\n0\n0\n`);
+    const numbers = await collect(session, { ...sh("b", "id -u; id -G; echo $HOME; echo again > /dev/stdout"), user: "4242:4343" });
+    assert.equal(numbers.stdout, "4242\n4343\n/\nagain\n");
+  },
+);
 
 test("stdin of 10 MB comes back whole from cat", async (context) => {
   const { session } = await ready(context);
@@ -83,7 +96,11 @@ test("stdin of 10 MB comes back whole from cat", async (context) => {
 
 test("stdin to a command that does not read it resolves when the command ends", async (context) => {
   const { session } = await ready(context);
-  const { status } = await collect(session, execSpec({ id: "t", argv: ["sh", "-c", "exec <&-; sleep 0.1"], stdin: true }), new Uint8Array(1_000_000));
+  const { status } = await collect(
+    session,
+    execSpec({ id: "t", argv: ["sh", "-c", "exec <&-; sleep 0.1"], stdin: true }),
+    new Uint8Array(1_000_000),
+  );
   assert.equal(status.exitCode, 0);
 });
 
@@ -112,7 +129,11 @@ test("a terminal has the asked size, follows a resize and merges stderr", async 
 
 test("the end of stdin on a terminal is its end-of-file character", async (context) => {
   const { session } = await ready(context);
-  const { stdout, status } = await collect(session, { ...execSpec({ id: "c", argv: ["cat"], stdin: true }), tty: { rows: 24, cols: 80 } }, Buffer.from("line\n"));
+  const { stdout, status } = await collect(
+    session,
+    { ...execSpec({ id: "c", argv: ["cat"], stdin: true }), tty: { rows: 24, cols: 80 } },
+    Buffer.from("line\n"),
+  );
   assert.deepEqual([stdout, status.exitCode], ["line\r\nline\r\n", 0]);
 });
 

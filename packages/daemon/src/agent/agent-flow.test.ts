@@ -161,7 +161,8 @@ const attempt = async (channel: Duplex, output: { read(): number; add(text: stri
   return false;
 };
 
-const isCut = (error: unknown): boolean => error instanceof Error && "code" in error && (error.code === "GUEST_AGENT_TIMEOUT" || error.code === "CANCELLED");
+const isCut = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && (error.code === "GUEST_AGENT_TIMEOUT" || error.code === "CANCELLED");
 
 test("a new attachment ends the one before", async (context) => {
   const { session } = await ready(context);

@@ -92,7 +92,8 @@ export class Attachment implements ExecAttachment {
     const offset = readOffset(viewOf(frame.payload), 0);
     const bytes = frame.payload.subarray(OFFSET_BYTES);
     if (offset < received.next) throw violation(`${stream} of ${this.execId} went back from ${received.next} to ${offset}`);
-    if (offset > received.next && received.told < received.next) throw violation(`${stream} of ${this.execId} jumped before all was acknowledged`);
+    if (offset > received.next && received.told < received.next)
+      throw violation(`${stream} of ${this.execId} jumped before all was acknowledged`);
     if (offset > received.next) received.acked = received.told = offset;
     received.next = offset + bytes.length;
     if (received.next - received.told > WIRE.ringBytes) throw violation(`${stream} of ${this.execId} exceeds its window`);
@@ -108,7 +109,8 @@ export class Attachment implements ExecAttachment {
   onExit(frame: Frame): void {
     const info = parseExecInfo(parseTlvs(frame.payload).bytes(TAGS.EXEC_INFO));
     const { stdout, stderr } = this.#received;
-    const isWhole = info.state === "EXITED" && info.id === this.execId && info.stdout.end === stdout.next && info.stderr.end === stderr.next;
+    const isWhole =
+      info.state === "EXITED" && info.id === this.execId && info.stdout.end === stdout.next && info.stderr.end === stderr.next;
     if (!isWhole) throw violation(`the exit of ${this.execId} does not follow its output`);
     this.#queue.push({ type: "exit", status: statusOf(info) });
     this.#queue.end(null);

@@ -23,7 +23,11 @@ export const createAgentConnector = (options: { clock: Clock; random: RandomSour
     const onTimeout = () => new KilnError("GUEST_AGENT_TIMEOUT", `the guest's agent did not answer within ${helloMs} ms`);
     try {
       const nonce = options.random.bytes(WIRE.nonceBytes);
-      const { ack, rest } = await withDeadline(helloMs, (inner) => open(channel, { nonce, epoch, signal: inner }), { signal, clock, onTimeout });
+      const { ack, rest } = await withDeadline(helloMs, (inner) => open(channel, { nonce, epoch, signal: inner }), {
+        signal,
+        clock,
+        onTimeout,
+      });
       const hello = { version: ack.version, epoch: ack.epoch, sessions: ack.sessions, ready: ack.ready };
       return new WireAgentSession(channel, { hello, rest, clock });
     } catch (error) {
@@ -44,7 +48,8 @@ const open = async (channel: Duplex, options: { nonce: Uint8Array; epoch: number
     channel.off("data", onData);
     answer.resolve(found);
   };
-  const onEnd = (error?: Error): void => answer.reject(new KilnError("GUEST_AGENT_TIMEOUT", "the channel ended before the agent answered", { cause: error }));
+  const onEnd = (error?: Error): void =>
+    answer.reject(new KilnError("GUEST_AGENT_TIMEOUT", "the channel ended before the agent answered", { cause: error }));
   channel.on("data", onData);
   channel.on("error", onEnd);
   channel.on("close", onEnd);
@@ -63,7 +68,10 @@ const open = async (channel: Duplex, options: { nonce: Uint8Array; epoch: number
 };
 
 const checkAck = (ack: HelloAck, epoch: number): void => {
-  if (ack.error === WIRE_ERRORS.STALE_EPOCH) throw new KilnError("GUEST_AGENT_PROTOCOL", `the guest is in epoch ${ack.epoch}, past epoch ${epoch}`);
-  if (ack.error !== WIRE_ERRORS.OK) throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent speaks version ${ack.version} of the wire, not ${WIRE.version}`);
-  if (ack.version !== WIRE.version || ack.epoch !== epoch || ack.sessions < 1) throw new KilnError("GUEST_AGENT_PROTOCOL", "the agent's HELLO_ACK contradicts the HELLO");
+  if (ack.error === WIRE_ERRORS.STALE_EPOCH)
+    throw new KilnError("GUEST_AGENT_PROTOCOL", `the guest is in epoch ${ack.epoch}, past epoch ${epoch}`);
+  if (ack.error !== WIRE_ERRORS.OK)
+    throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent speaks version ${ack.version} of the wire, not ${WIRE.version}`);
+  if (ack.version !== WIRE.version || ack.epoch !== epoch || ack.sessions < 1)
+    throw new KilnError("GUEST_AGENT_PROTOCOL", "the agent's HELLO_ACK contradicts the HELLO");
 };

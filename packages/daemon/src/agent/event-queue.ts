@@ -28,7 +28,8 @@ export class EventQueue {
   push(event: ExecEvent): void {
     if (this.#ended) return;
     if (event.type !== "output" || !this.#merge(event)) {
-      if (this.#events.length >= AGENT_LIMITS.queuedEvents) throw new KilnError("GUEST_AGENT_PROTOCOL", "the guest's output comes in too many pieces");
+      if (this.#events.length >= AGENT_LIMITS.queuedEvents)
+        throw new KilnError("GUEST_AGENT_PROTOCOL", "the guest's output comes in too many pieces");
       this.#events.push(event);
       this.#tail = event.type === "output" ? { event, room: null } : null;
     }

@@ -15,9 +15,28 @@ const CODES: ReadonlyMap<number, ErrorCode> = new Map<number, ErrorCode>([
 
 /** Linux's names of the errnos that a guest's refusals have, the same on x86-64 and arm64. */
 const ERRNOS: ReadonlyMap<number, string> = new Map([
-  [1, "EPERM"], [2, "ENOENT"], [5, "EIO"], [6, "ENXIO"], [7, "E2BIG"], [8, "ENOEXEC"], [11, "EAGAIN"], [12, "ENOMEM"], [13, "EACCES"],
-  [16, "EBUSY"], [17, "EEXIST"], [19, "ENODEV"], [20, "ENOTDIR"], [21, "EISDIR"], [22, "EINVAL"], [24, "EMFILE"], [26, "ETXTBSY"],
-  [28, "ENOSPC"], [30, "EROFS"], [36, "ENAMETOOLONG"], [40, "ELOOP"], [117, "EUCLEAN"],
+  [1, "EPERM"],
+  [2, "ENOENT"],
+  [5, "EIO"],
+  [6, "ENXIO"],
+  [7, "E2BIG"],
+  [8, "ENOEXEC"],
+  [11, "EAGAIN"],
+  [12, "ENOMEM"],
+  [13, "EACCES"],
+  [16, "EBUSY"],
+  [17, "EEXIST"],
+  [19, "ENODEV"],
+  [20, "ENOTDIR"],
+  [21, "EISDIR"],
+  [22, "EINVAL"],
+  [24, "EMFILE"],
+  [26, "ETXTBSY"],
+  [28, "ENOSPC"],
+  [30, "EROFS"],
+  [36, "ENAMETOOLONG"],
+  [40, "ELOOP"],
+  [117, "EUCLEAN"],
 ]);
 
 const EXPLANATIONS: ReadonlyMap<string, string> = new Map([

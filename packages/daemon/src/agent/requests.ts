@@ -1,5 +1,15 @@
 import { KilnError } from "@kiln/protocol/errors";
-import { encodeSplit, FRAME_TYPES, parseTlvs, Reassembly, WIRE, WIRE_ERRORS, type Frame, type Op, type TlvFields } from "@kiln/protocol/wire";
+import {
+  encodeSplit,
+  FRAME_TYPES,
+  parseTlvs,
+  Reassembly,
+  WIRE,
+  WIRE_ERRORS,
+  type Frame,
+  type Op,
+  type TlvFields,
+} from "@kiln/protocol/wire";
 import { abortable, Deferred, withDeadline, type Clock } from "@kiln/std";
 import { refusal } from "./refusals.ts";
 
@@ -41,7 +51,8 @@ export class Requests {
     const id = this.#nextId++;
     const pending: Pending = { action: options.action, answer: new Deferred(), onReply: options.onReply ?? (() => undefined) };
     this.#pending.set(id, pending);
-    for (const part of encodeSplit({ type: FRAME_TYPES.REQUEST, flags: options.op, stream: id, payload: options.payload })) this.#write(part);
+    for (const part of encodeSplit({ type: FRAME_TYPES.REQUEST, flags: options.op, stream: id, payload: options.payload }))
+      this.#write(part);
     try {
       return await withDeadline(options.timeoutMs, (signal) => abortable(pending.answer.promise, signal), {
         signal: options.signal,
@@ -57,7 +68,8 @@ export class Requests {
   onReply(part: Frame): void {
     const frame = this.#parts.push(part);
     if (frame === null) return;
-    if (frame.stream === 0 || frame.stream >= this.#nextId) throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent answered a request ${frame.stream} that was never made`);
+    if (frame.stream === 0 || frame.stream >= this.#nextId)
+      throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent answered a request ${frame.stream} that was never made`);
     const pending = this.#pending.get(frame.stream);
     if (pending === undefined) return;
     this.#pending.delete(frame.stream);

@@ -2,7 +2,20 @@ import assert from "node:assert/strict";
 import { duplexPair, type Duplex } from "node:stream";
 import { test } from "node:test";
 import {
-  encodeChunk, encodeExecInfo, encodeFrame, encodeHelloAck, encodeTlvs, FRAME_TYPES, FrameReader, OPS, parseHello, TAGS, WIRE, WIRE_ERRORS, type ExecInfo, type Frame,
+  encodeChunk,
+  encodeExecInfo,
+  encodeFrame,
+  encodeHelloAck,
+  encodeTlvs,
+  FRAME_TYPES,
+  FrameReader,
+  OPS,
+  parseHello,
+  TAGS,
+  WIRE,
+  WIRE_ERRORS,
+  type ExecInfo,
+  type Frame,
 } from "@kiln/protocol/wire";
 import { FakeClock, systemClock, systemRandom } from "@kiln/std";
 import type { AgentSession, ExecAttachment } from "../vms/agent.port.ts";
@@ -22,7 +35,8 @@ class ScriptedGuest {
   constructor(options: { hello?: (nonce: Uint8Array) => Uint8Array } = {}) {
     [this.host, this.#guest] = duplexPair();
     const reader = new FrameReader();
-    const ack = options.hello ?? ((nonce: Uint8Array) => encodeHelloAck({ nonce, version: 1, epoch: 1, sessions: 1, ready: true, error: 0 }));
+    const ack =
+      options.hello ?? ((nonce: Uint8Array) => encodeHelloAck({ nonce, version: 1, epoch: 1, sessions: 1, ready: true, error: 0 }));
     this.#guest.on("error", () => undefined); // the host has ended the session
     this.#guest.on("data", (bytes: Uint8Array) => {
       for (const frame of reader.push(bytes)) {
@@ -40,22 +54,33 @@ class ScriptedGuest {
     this.#guest.write(bytes);
   }
 
-  frame(type: Frame["type"], flags: number, stream: number, payload: Uint8Array): void {
-    this.write(encodeFrame({ type, flags, stream, payload }));
+  frame(type: Frame["type"], to: readonly [flags: number, stream: number], payload: Uint8Array): void {
+    this.write(encodeFrame({ type, flags: to[0], stream: to[1], payload }));
   }
 
   reply(request: Frame, error: number = WIRE_ERRORS.OK): void {
     const payload = request.flags === OPS.ATTACH ? encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info())]]) : new Uint8Array(0);
-    this.frame(FRAME_TYPES.REPLY, error, request.stream, payload);
+    this.frame(FRAME_TYPES.REPLY, [error, request.stream], payload);
   }
 
   output(offset: number, bytes: Uint8Array, stream = 1): void {
-    this.frame(FRAME_TYPES.OUTPUT, 1, stream, encodeChunk(offset, bytes));
+    this.frame(FRAME_TYPES.OUTPUT, [1, stream], encodeChunk(offset, bytes));
   }
 }
 
 const info = (change: Partial<ExecInfo> = {}): ExecInfo => ({
-  ...{ id: "a", state: "RUNNING", exitCode: 0, signal: 0, oomKilled: false, tty: false, stdin: true, drop: false, stdinClosed: false, pid: 2 },
+  ...{
+    id: "a",
+    state: "RUNNING",
+    exitCode: 0,
+    signal: 0,
+    oomKilled: false,
+    tty: false,
+    stdin: true,
+    drop: false,
+    stdinClosed: false,
+    pid: 2,
+  },
   ...{ stdout: { start: 0, end: 0 }, stderr: { start: 0, end: 0 }, stdinReceived: 0, stdinConsumed: 0 },
   ...change,
 });
@@ -81,20 +106,25 @@ test("the first byte from the guest that cannot be ends the session", async (con
   const cases: Readonly<Record<string, (guest: ScriptedGuest) => void>> = {
     "a byte that begins no frame": (guest) => guest.write(Uint8Array.of(1)),
     "an unknown frame type": (guest) => guest.write(Uint8Array.of(WIRE.sync, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)),
-    "a frame of the host": (guest) => guest.frame(FRAME_TYPES.STDIN, 0, 1, bytes(8)),
-    "an answer to nothing": (guest) => guest.frame(FRAME_TYPES.REPLY, 0, 99, bytes(0)),
+    "a frame of the host": (guest) => guest.frame(FRAME_TYPES.STDIN, [0, 1], bytes(8)),
+    "an answer to nothing": (guest) => guest.frame(FRAME_TYPES.REPLY, [0, 99], bytes(0)),
     "output of a stream that never was": (guest) => guest.output(0, bytes(1), 50),
     "output that goes back": (guest) => [guest.output(0, bytes(10)), guest.output(5, bytes(10))],
     "output that jumps before all was acknowledged": (guest) => [guest.output(0, bytes(10)), guest.output(20, bytes(10))],
     "output without bytes": (guest) => guest.output(0, bytes(0)),
-    "output past 2^53": (guest) => guest.frame(FRAME_TYPES.OUTPUT, 1, 1, Buffer.concat([Buffer.alloc(8, 0xff), bytes(1)])),
+    "output past 2^53": (guest) => guest.frame(FRAME_TYPES.OUTPUT, [1, 1], Buffer.concat([Buffer.alloc(8, 0xff), bytes(1)])),
     "output beyond the window": (guest) => Array.from({ length: 40 }, (_, index) => guest.output(index * 16_000, bytes(16_000))),
-    "output of a third stream": (guest) => guest.frame(FRAME_TYPES.OUTPUT, 3, 1, encodeChunk(0, bytes(1))),
+    "output of a third stream": (guest) => guest.frame(FRAME_TYPES.OUTPUT, [3, 1], encodeChunk(0, bytes(1))),
     "an exit before its output": (guest) =>
-      guest.frame(FRAME_TYPES.EXIT, 0, 1, encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", stdout: { start: 0, end: 5 } }))]])),
-    "an exit of another command": (guest) => guest.frame(FRAME_TYPES.EXIT, 0, 1, encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", id: "b" }))]])),
-    "an exit that cannot be read": (guest) => guest.frame(FRAME_TYPES.EXIT, 0, 1, bytes(20)),
-    "a stdin window for bytes never sent": (guest) => guest.frame(FRAME_TYPES.WINDOW, 0, 1, encodeChunk(1000, encodeChunk(0, bytes(0)))),
+      guest.frame(
+        FRAME_TYPES.EXIT,
+        [0, 1],
+        encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", stdout: { start: 0, end: 5 } }))]]),
+      ),
+    "an exit of another command": (guest) =>
+      guest.frame(FRAME_TYPES.EXIT, [0, 1], encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", id: "b" }))]])),
+    "an exit that cannot be read": (guest) => guest.frame(FRAME_TYPES.EXIT, [0, 1], bytes(20)),
+    "a stdin window for bytes never sent": (guest) => guest.frame(FRAME_TYPES.WINDOW, [0, 1], encodeChunk(1000, encodeChunk(0, bytes(0)))),
   };
   for (const [name, act] of Object.entries(cases)) await context.test(name, () => violates(act));
 });
@@ -122,7 +152,12 @@ test("a jump in the offsets passes once all before it was acknowledged", async (
     attachment.acknowledge("stdout", event.offset + event.bytes.length);
     await systemClock.sleep(5, { signal });
     if (offsets.length === 1) guest.output(500, bytes(10));
-    else guest.frame(FRAME_TYPES.EXIT, 0, 1, encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", stdout: { start: 510, end: 510 } }))]]));
+    else
+      guest.frame(
+        FRAME_TYPES.EXIT,
+        [0, 1],
+        encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", stdout: { start: 510, end: 510 } }))]]),
+      );
   }
   assert.deepEqual(offsets, [0, 500]);
 });
@@ -130,7 +165,11 @@ test("a jump in the offsets passes once all before it was acknowledged", async (
 test("small pieces of output reach a late reader merged, in order and whole", async () => {
   const { guest, session, attachment } = await attached();
   for (let offset = 0; offset < 20_000; offset += 1) guest.output(offset, Uint8Array.of(offset & 255));
-  guest.frame(FRAME_TYPES.EXIT, 0, 1, encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", stdout: { start: 20_000, end: 20_000 } }))]]));
+  guest.frame(
+    FRAME_TYPES.EXIT,
+    [0, 1],
+    encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ state: "EXITED", stdout: { start: 20_000, end: 20_000 } }))]]),
+  );
   await session.ping({ signal });
   const events = await eventsOf(attachment);
   const outputs = events.filter((event) => event.type === "output");
@@ -145,9 +184,9 @@ test("writes of stdin wait for the window of their own command only", async () =
   const writing = attachment.writeStdin(bytes(WIRE.stdinWindowBytes + 10), { signal }).then(() => (done = true));
   await session.ping({ signal });
   assert.equal(done, false);
-  guest.frame(FRAME_TYPES.WINDOW, 0, 1, encodeChunk(WIRE.stdinWindowBytes, encodeChunk(WIRE.stdinWindowBytes, bytes(0))));
+  guest.frame(FRAME_TYPES.WINDOW, [0, 1], encodeChunk(WIRE.stdinWindowBytes, encodeChunk(WIRE.stdinWindowBytes, bytes(0))));
   await systemClock.sleep(5, { signal });
-  guest.frame(FRAME_TYPES.WINDOW, 0, 1, encodeChunk(WIRE.stdinWindowBytes + 10, encodeChunk(WIRE.stdinWindowBytes, bytes(0))));
+  guest.frame(FRAME_TYPES.WINDOW, [0, 1], encodeChunk(WIRE.stdinWindowBytes + 10, encodeChunk(WIRE.stdinWindowBytes, bytes(0))));
   await writing;
   const leaver = new AbortController();
   const left = attachment.writeStdin(bytes(WIRE.stdinWindowBytes), { signal: leaver.signal });
@@ -158,9 +197,16 @@ test("writes of stdin wait for the window of their own command only", async () =
 test("refusals become typed errors with the guest's words", async () => {
   const guest = new ScriptedGuest();
   const session = await connector.connect(guest.host, { epoch: 1, signal });
-  const payload = encodeTlvs([[TAGS.STEP, "root"], [TAGS.ERRNO, 5], [TAGS.MESSAGE, "cannot mount /dev/vda"]]);
-  guest.answer = (request) => guest.frame(FRAME_TYPES.REPLY, WIRE_ERRORS.SETUP_FAILED, request.stream, payload);
-  await assert.rejects(session.setup(setupOf(), { signal }), { code: "GUEST_SETUP_FAILED", message: "guest setup: step root: cannot mount /dev/vda: EIO" });
+  const payload = encodeTlvs([
+    [TAGS.STEP, "root"],
+    [TAGS.ERRNO, 5],
+    [TAGS.MESSAGE, "cannot mount /dev/vda"],
+  ]);
+  guest.answer = (request) => guest.frame(FRAME_TYPES.REPLY, [WIRE_ERRORS.SETUP_FAILED, request.stream], payload);
+  await assert.rejects(session.setup(setupOf(), { signal }), {
+    code: "GUEST_SETUP_FAILED",
+    message: "guest setup: step root: cannot mount /dev/vda: EIO",
+  });
   guest.answer = (request) => guest.reply(request, WIRE_ERRORS.EXEC_NOT_FOUND);
   await assert.rejects(session.attach("a", { signal }), { code: "EXEC_NOT_FOUND" });
   await assert.rejects(session.exec(execSpec({ id: "a", argv: ["a\0b"] }), { signal }), { code: "REQUEST_INVALID" });
@@ -195,7 +241,13 @@ test("a channel that ends rejects what waits and settles closed", async () => {
 
 test("a HELLO_ACK of another epoch, version or a refusal opens no session", async () => {
   const ack = { version: 1, epoch: 1, sessions: 1, ready: false, error: 0 };
-  for (const change of [{ epoch: 2 }, { version: 2 }, { sessions: 0 }, { error: WIRE_ERRORS.STALE_EPOCH }, { error: WIRE_ERRORS.UNSUPPORTED }]) {
+  for (const change of [
+    { epoch: 2 },
+    { version: 2 },
+    { sessions: 0 },
+    { error: WIRE_ERRORS.STALE_EPOCH },
+    { error: WIRE_ERRORS.UNSUPPORTED },
+  ]) {
     const guest = new ScriptedGuest({ hello: (nonce) => encodeHelloAck({ nonce, ...ack, ...change }) });
     await assert.rejects(connector.connect(guest.host, { epoch: 1, signal }), { code: "GUEST_AGENT_PROTOCOL" });
     assert.equal(guest.host.destroyed, true);

@@ -2,8 +2,23 @@ import type { Duplex } from "node:stream";
 import { KilnError } from "@kiln/protocol/errors";
 import { LIMITS } from "@kiln/protocol/limits";
 import {
-  encodeChunk, encodeExec, encodeFrame, encodeSetup, encodeSize, encodeTlvs, FRAME_TYPES, FrameReader, OPS, OUTPUT_STREAMS, parseExecInfo, parseSignal, TAGS,
-  type Frame, type Op, type TlvFields, type TlvItem,
+  encodeChunk,
+  encodeExec,
+  encodeFrame,
+  encodeSetup,
+  encodeSize,
+  encodeTlvs,
+  FRAME_TYPES,
+  FrameReader,
+  OPS,
+  OUTPUT_STREAMS,
+  parseExecInfo,
+  parseSignal,
+  TAGS,
+  type Frame,
+  type Op,
+  type TlvFields,
+  type TlvItem,
 } from "@kiln/protocol/wire";
 import { Deferred, type Clock } from "@kiln/std";
 import type { AgentHello, AgentSession, ExecAttachment, ExecStatus, GuestExec, GuestSetup } from "../vms/agent.port.ts";
@@ -37,7 +52,8 @@ export class WireAgentSession implements AgentSession {
     channel.on("error", (error) => this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent broke", { cause: error })));
     channel.on("close", () => this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent was closed")));
     channel.on("end", () => this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent ended")));
-    if (channel.destroyed || channel.readableEnded) this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent was closed"));
+    if (channel.destroyed || channel.readableEnded)
+      this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent was closed"));
     if (options.rest.length > 0) this.#receive(options.rest);
     channel.resume();
   }
@@ -46,23 +62,43 @@ export class WireAgentSession implements AgentSession {
     const payload = encodeSetup(config);
     const fields = await this.#requests.send({ op: OPS.SETUP, payload, action: "guest setup", timeoutMs: AGENT_LIMITS.setupMs, signal });
     const steps = fields.all(TAGS.STEP_TIME).filter((step) => step.length >= 4);
-    return Object.fromEntries(steps.map((step) => [new TextDecoder().decode(step.subarray(4)), new DataView(step.buffer, step.byteOffset).getUint32(0, true) / 1000]));
+    return Object.fromEntries(
+      steps.map((step) => [
+        new TextDecoder().decode(step.subarray(4)),
+        new DataView(step.buffer, step.byteOffset).getUint32(0, true) / 1000,
+      ]),
+    );
   }
 
   async exec(spec: GuestExec, options: Signalled): Promise<void> {
     const commandBytes = [...spec.argv, ...spec.env].reduce((sum, text) => sum + Buffer.byteLength(text) + 1, 0);
     const zero = [...spec.argv, ...spec.env, spec.cwd, spec.user].find((text) => text.includes("\0"));
-    if (commandBytes > LIMITS.commandBytes) throw new KilnError("REQUEST_TOO_LARGE", `the command and its environment have ${commandBytes} bytes; the limit is ${LIMITS.commandBytes}`);
-    if (zero !== undefined || spec.argv.length === 0) throw new KilnError("REQUEST_INVALID", "a command has at least one argument and no zero byte");
+    if (commandBytes > LIMITS.commandBytes)
+      throw new KilnError(
+        "REQUEST_TOO_LARGE",
+        `the command and its environment have ${commandBytes} bytes; the limit is ${LIMITS.commandBytes}`,
+      );
+    if (zero !== undefined || spec.argv.length === 0)
+      throw new KilnError("REQUEST_INVALID", "a command has at least one argument and no zero byte");
     await this.#send(OPS.EXEC, encodeExec(spec), { ...options, action: `exec of ${spec.argv[0]}` });
   }
 
   async attach(execId: string, { signal }: Signalled): Promise<ExecAttachment> {
     const stream = this.#nextStream++;
-    const payload = encodeTlvs([[TAGS.EXEC_ID, execId], [TAGS.STREAM, stream]]);
+    const payload = encodeTlvs([
+      [TAGS.EXEC_ID, execId],
+      [TAGS.STREAM, stream],
+    ]);
     const onReply = (fields: TlvFields): void => this.#begin(stream, execId, fields);
     try {
-      await this.#requests.send({ op: OPS.ATTACH, payload, action: `attach to ${execId}`, timeoutMs: AGENT_LIMITS.requestMs, signal, onReply });
+      await this.#requests.send({
+        op: OPS.ATTACH,
+        payload,
+        action: `attach to ${execId}`,
+        timeoutMs: AGENT_LIMITS.requestMs,
+        signal,
+        onReply,
+      });
     } catch (error) {
       if (signal.aborted) await this.#detach(stream);
       throw error;
@@ -84,7 +120,14 @@ export class WireAgentSession implements AgentSession {
   async sendSignal(execId: string, name: string, options: Signalled): Promise<void> {
     const number = parseSignal(name);
     if (number === null) throw new KilnError("REQUEST_INVALID", `"${name}" is no signal`);
-    await this.#send(OPS.SIGNAL, encodeTlvs([[TAGS.EXEC_ID, execId], [TAGS.SIGNAL, number]]), { ...options, action: `signal to ${execId}` });
+    await this.#send(
+      OPS.SIGNAL,
+      encodeTlvs([
+        [TAGS.EXEC_ID, execId],
+        [TAGS.SIGNAL, number],
+      ]),
+      { ...options, action: `signal to ${execId}` },
+    );
   }
 
   async ping(options: Signalled): Promise<void> {
@@ -127,10 +170,15 @@ export class WireAgentSession implements AgentSession {
   }
 
   #link(stream: number, execId: string): AttachmentLink {
-    const frame = (type: Frame["type"], flags: number, payload: Uint8Array): void => this.#write(encodeFrame({ type, flags, stream, payload }));
-    const resize = (size: { rows: number; cols: number }): TlvItem[] => [[TAGS.EXEC_ID, execId], [TAGS.TTY, encodeSize(size)]];
+    const frame = (type: Frame["type"], flags: number, payload: Uint8Array): void =>
+      this.#write(encodeFrame({ type, flags, stream, payload }));
+    const resize = (size: { rows: number; cols: number }): TlvItem[] => [
+      [TAGS.EXEC_ID, execId],
+      [TAGS.TTY, encodeSize(size)],
+    ];
     return {
-      sendAck: (output, offset) => frame(FRAME_TYPES.ACK, output === "stdout" ? OUTPUT_STREAMS.STDOUT : OUTPUT_STREAMS.STDERR, encodeChunk(offset, new Uint8Array(0))),
+      sendAck: (output, offset) =>
+        frame(FRAME_TYPES.ACK, output === "stdout" ? OUTPUT_STREAMS.STDOUT : OUTPUT_STREAMS.STDERR, encodeChunk(offset, new Uint8Array(0))),
       sendStdin: (offset, bytes, end) => frame(FRAME_TYPES.STDIN, end ? 1 : 0, encodeChunk(offset, bytes)),
       resize: async (size) => {
         await this.#send(OPS.RESIZE, encodeTlvs(resize(size)), { signal: NEVER, action: `resize of ${execId}` });
@@ -156,7 +204,9 @@ export class WireAgentSession implements AgentSession {
     try {
       for (const frame of this.#reader.push(bytes)) this.#dispatch(frame);
     } catch (error) {
-      this.#close(error instanceof KilnError ? error : new KilnError("GUEST_AGENT_PROTOCOL", "the agent's message cannot be read", { cause: error }));
+      this.#close(
+        error instanceof KilnError ? error : new KilnError("GUEST_AGENT_PROTOCOL", "the agent's message cannot be read", { cause: error }),
+      );
     }
   }
 
@@ -183,7 +233,8 @@ export class WireAgentSession implements AgentSession {
 
   /** null for a number whose attachment has ended: such frames were on their way. */
   #attached(frame: Frame): Attachment | null {
-    if (frame.stream === 0 || frame.stream >= this.#nextStream) throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent sent a frame of stream ${frame.stream}, which was never attached`);
+    if (frame.stream === 0 || frame.stream >= this.#nextStream)
+      throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent sent a frame of stream ${frame.stream}, which was never attached`);
     return this.#attachments.get(frame.stream) ?? null;
   }
 

@@ -1,4 +1,5 @@
 /** Shared by the tests of the agent's host side: the sanitized agent as a process, and small runs through a session. */
+import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
@@ -52,7 +53,7 @@ export const follow = async (session: AgentSession, id: string): Promise<Collect
     text[event.stream] += decoders[event.stream].decode(event.bytes, { stream: true });
     attachment.acknowledge(event.stream, event.offset + event.bytes.length);
   }
-  throw new Error(`${id} ended without an exit`);
+  return assert.fail(`${id} ended without an exit`);
 };
 
 /** The events of an attachment to their end, none acknowledged. */
@@ -78,7 +79,7 @@ export const collect = async (session: AgentSession, spec: GuestExec, stdin?: Ui
     text[event.stream] += new TextDecoder().decode(event.bytes);
     attachment.acknowledge(event.stream, event.offset + event.bytes.length);
   }
-  throw new Error(`${spec.id} ended without an exit`);
+  return assert.fail(`${spec.id} ended without an exit`);
 };
 
 let binary: Promise<string> | null = null;
@@ -128,7 +129,7 @@ export class TestAgent implements AsyncDisposable {
   /** The host's end of the stream of a "port" agent. */
   get port(): Duplex {
     const port = this.#process.stdio[3];
-    if (!(port instanceof net.Socket)) throw new Error("this agent listens");
+    assert.ok(port instanceof net.Socket, "this agent listens");
     return port;
   }
 
@@ -149,7 +150,7 @@ export class TestAgent implements AsyncDisposable {
     if (this.running) this.#process.kill("SIGKILL");
     await this.exited();
     await rm(this.#directory, { recursive: true, force: true });
-    if (this.#stderr !== "") throw new Error(`the agent said: ${this.#stderr}`);
+    assert.equal(this.#stderr, "", "the agent said something");
   }
 }
 

@@ -23,7 +23,8 @@ export interface ExecInfo {
 }
 
 const STATES = ["STARTING", "RUNNING", "EXITED"] as const satisfies readonly (keyof typeof EXEC_STATES)[];
-const protocolError = (what: string): KilnError => new KilnError("GUEST_AGENT_PROTOCOL", `the agent's word on a command is malformed: ${what}`);
+const protocolError = (what: string): KilnError =>
+  new KilnError("GUEST_AGENT_PROTOCOL", `the agent's word on a command is malformed: ${what}`);
 
 /** A u64 of the wire as a number. Throws GUEST_AGENT_PROTOCOL past 2^53. */
 export const readOffset = (view: DataView, at: number): number => {
@@ -73,7 +74,15 @@ export const encodeExecInfo = (info: ExecInfo): Uint8Array => {
     info.stdinClosed ? EXEC_FLAGS.STDIN_CLOSED : 0,
   ].reduce((sum, bit) => sum | bit, 0);
   [EXEC_STATES[info.state], info.exitCode, info.signal, flags].forEach((value, index) => view.setUint32(index * 4, value, true));
-  const offsets = [info.stdout.start, info.stdout.end, info.stderr.start, info.stderr.end, info.stdinReceived, info.stdinConsumed, info.pid];
+  const offsets = [
+    info.stdout.start,
+    info.stdout.end,
+    info.stderr.start,
+    info.stderr.end,
+    info.stdinReceived,
+    info.stdinConsumed,
+    info.pid,
+  ];
   offsets.forEach((value, index) => view.setBigUint64(16 + index * 8, BigInt(value), true));
   out.set(id, WIRE.execInfoBytes);
   return out;

@@ -1,5 +1,5 @@
 import { KilnError } from "../errors.ts";
-import { TAGS } from "./constants.ts";
+import type { TAGS } from "./constants.ts";
 
 export type Tag = (typeof TAGS)[keyof typeof TAGS];
 export type TlvValue = string | number | bigint | Uint8Array;
@@ -74,7 +74,8 @@ export class TlvFields {
 }
 
 const viewOf = (bytes: Uint8Array, size: number): DataView => {
-  if (bytes.length !== size) throw new KilnError("GUEST_AGENT_PROTOCOL", `a field of the agent has ${bytes.length} bytes instead of ${size}`);
+  if (bytes.length !== size)
+    throw new KilnError("GUEST_AGENT_PROTOCOL", `a field of the agent has ${bytes.length} bytes instead of ${size}`);
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 };
 

@@ -2,8 +2,29 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import {
-  encodeExec, encodeExecInfo, encodeFrame, encodeHelloAck, encodeOpening, encodeSetup, encodeSplit, encodeTlvs, FRAME_TYPES, FrameReader, HelloAckScanner, parseExec, parseExecInfo,
-  parseHello, parseSetup, parseSignal, parseTlvs, Reassembly, signalName, TAGS, WIRE, type ExecInfo, type Frame,
+  encodeExec,
+  encodeExecInfo,
+  encodeFrame,
+  encodeHelloAck,
+  encodeOpening,
+  encodeSetup,
+  encodeSplit,
+  encodeTlvs,
+  FRAME_TYPES,
+  FrameReader,
+  HelloAckScanner,
+  parseExec,
+  parseExecInfo,
+  parseHello,
+  parseSetup,
+  parseSignal,
+  parseTlvs,
+  Reassembly,
+  signalName,
+  TAGS,
+  WIRE,
+  type ExecInfo,
+  type Frame,
 } from "./index.ts";
 
 const frames = fc.array(
@@ -49,7 +70,12 @@ test("any bytes are frames or a typed refusal", () => {
 
 test("a frame over the limit, of an unknown type or without its trailer is refused", () => {
   const frame = { type: FRAME_TYPES.REPLY, flags: 0, stream: 1, payload: new Uint8Array(5) };
-  for (const [at, value] of [[0, 0x4c], [1, 99], [10, 0xff], [20, 1]] as const) {
+  for (const [at, value] of [
+    [0, 0x4c],
+    [1, 99],
+    [10, 0xff],
+    [20, 1],
+  ] as const) {
     const bytes = encodeFrame(frame);
     bytes[at] = value;
     assert.throws(() => new FrameReader().push(bytes), { code: "GUEST_AGENT_PROTOCOL" });
@@ -63,7 +89,10 @@ test("a payload of any size survives being split, and one over the limit is refu
   const join = (limit: number) => {
     const reader = new FrameReader();
     const whole = new Reassembly(limit);
-    return parts.flatMap((part) => reader.push(part)).map((frame) => whole.push(frame)).at(-1);
+    return parts
+      .flatMap((part) => reader.push(part))
+      .map((frame) => whole.push(frame))
+      .at(-1);
   };
   assert.equal(parts.length, 3);
   assert.deepEqual(join(payload.length), { type: FRAME_TYPES.REQUEST, flags: 2, stream: 9, payload });
@@ -95,10 +124,39 @@ test("the opening is a flush of zeros and a HELLO", () => {
 });
 
 test("EXEC, SETUP and EXEC_INFO come out as they went in", () => {
-  const exec = { id: "a", argv: ["echo", "ü"], env: ["A=b"], cwd: "/x", user: "u:g", tty: { rows: 3, cols: 500 }, stdin: true, overflow: "drop" } as const;
-  const setup = { modules: ["a", "b"], disks: { root: "r", writable: "w", modules: "m" }, hostname: "h", machineId: "0", clockNs: 2n ** 60n, entropy: new Uint8Array(64).fill(1), hosts: "x\n", resolvConf: "" };
+  const exec = {
+    id: "a",
+    argv: ["echo", "ü"],
+    env: ["A=b"],
+    cwd: "/x",
+    user: "u:g",
+    tty: { rows: 3, cols: 500 },
+    stdin: true,
+    overflow: "drop",
+  } as const;
+  const setup = {
+    modules: ["a", "b"],
+    disks: { root: "r", writable: "w", modules: "m" },
+    hostname: "h",
+    machineId: "0",
+    clockNs: 2n ** 60n,
+    entropy: new Uint8Array(64).fill(1),
+    hosts: "x\n",
+    resolvConf: "",
+  };
   const info: ExecInfo = {
-    ...{ id: "web", state: "EXITED" as const, exitCode: 0, signal: 9, oomKilled: true, tty: false, stdin: true, drop: true, stdinClosed: true, pid: 12 },
+    ...{
+      id: "web",
+      state: "EXITED" as const,
+      exitCode: 0,
+      signal: 9,
+      oomKilled: true,
+      tty: false,
+      stdin: true,
+      drop: true,
+      stdinClosed: true,
+      pid: 12,
+    },
     ...{ stdout: { start: 5, end: 2 ** 40 }, stderr: { start: 0, end: 0 }, stdinReceived: 7, stdinConsumed: 6 },
   };
   assert.deepEqual(parseExec(encodeExec(exec)), exec);

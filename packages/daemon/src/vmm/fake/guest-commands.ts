@@ -13,7 +13,8 @@ type Command = (args: readonly string[], io: CommandIo) => Promise<number>;
 const encoder = new TextEncoder();
 
 /** Words of one shell statement: quotes group, nothing is expanded. */
-const words = (statement: string): string[] => Array.from(statement.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g), ([, single, double, bare]) => single ?? double ?? bare ?? "");
+const words = (statement: string): string[] =>
+  Array.from(statement.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g), ([, single, double, bare]) => single ?? double ?? bare ?? "");
 
 const shell: Command = async (args, io) => {
   if (args[0] !== "-c" || args[1] === undefined) return 2;

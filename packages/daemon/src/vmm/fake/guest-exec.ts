@@ -128,7 +128,9 @@ export class FakeExec {
     const [name = "", ...args] = this.request.argv;
     const command = findCommand(name);
     try {
-      const killed = new Promise<never>((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+      const killed = new Promise<never>((_resolve, reject) =>
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true }),
+      );
       const io = {
         env: this.request.env,
         write: (stream: Stream, bytes: Uint8Array) => this.#write(stream, bytes),

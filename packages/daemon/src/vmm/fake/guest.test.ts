@@ -41,7 +41,10 @@ test("a command of the fake guest outlives its session and can be signalled in t
   await using attachment = await next.attach("s", { signal });
   await next.sendSignal("s", "SIGTERM", { signal });
   const events = await eventsOf(attachment);
-  assert.deepEqual(events.at(-1), { type: "exit", status: { id: "s", running: false, exitCode: null, signal: "SIGTERM", oomKilled: false } });
+  assert.deepEqual(events.at(-1), {
+    type: "exit",
+    status: { id: "s", running: false, exitCode: null, signal: "SIGTERM", oomKilled: false },
+  });
   await next[Symbol.asyncDispose]();
 });
 

@@ -1,7 +1,30 @@
 import { duplexPair, type Duplex } from "node:stream";
 import {
-  encodeChunk, encodeExecInfo, encodeFrame, encodeHelloAck, encodeSplit, encodeTlvs, CHUNK_BYTES, FRAME_TYPES, FrameReader, OPS, OUTPUT_STREAMS, parseExec, parseHello,
-  parseSetup, parseTlvs, readOffset, Reassembly, TAGS, WIRE, WIRE_ERRORS, type Frame, type Hello, type SetupRequest, type TlvFields, type TlvItem,
+  encodeChunk,
+  encodeExecInfo,
+  encodeFrame,
+  encodeHelloAck,
+  encodeSplit,
+  encodeTlvs,
+  CHUNK_BYTES,
+  FRAME_TYPES,
+  FrameReader,
+  OPS,
+  OUTPUT_STREAMS,
+  parseExec,
+  parseHello,
+  parseSetup,
+  parseTlvs,
+  readOffset,
+  Reassembly,
+  TAGS,
+  WIRE,
+  WIRE_ERRORS,
+  type Frame,
+  type Hello,
+  type SetupRequest,
+  type TlvFields,
+  type TlvItem,
 } from "@kiln/protocol/wire";
 import type { Clock } from "@kiln/std";
 import { findCommand } from "./guest-commands.ts";
@@ -117,7 +140,8 @@ export class FakeGuest {
   }
 
   #reply(request: number, items: readonly TlvItem[] = [], error: number = WIRE_ERRORS.OK): void {
-    for (const part of encodeSplit({ type: FRAME_TYPES.REPLY, flags: error, stream: request, payload: encodeTlvs(items) })) this.#write(part);
+    for (const part of encodeSplit({ type: FRAME_TYPES.REPLY, flags: error, stream: request, payload: encodeTlvs(items) }))
+      this.#write(part);
   }
 
   #onRequest(part: Frame): void {
@@ -129,7 +153,10 @@ export class FakeGuest {
       case OPS.EXEC:
         return this.#onExec(frame);
       case OPS.LIST:
-        return this.#reply(frame.stream, [...this.#execs.values()].map((exec): TlvItem => [TAGS.EXEC_INFO, encodeExecInfo(exec.info)]));
+        return this.#reply(
+          frame.stream,
+          [...this.#execs.values()].map((exec): TlvItem => [TAGS.EXEC_INFO, encodeExecInfo(exec.info)]),
+        );
       case OPS.PING:
       case OPS.SYNC:
       case OPS.CLOCK:
@@ -148,7 +175,15 @@ export class FakeGuest {
   #onSetup(frame: Frame): void {
     const step = this.#options.failSetupAt;
     if (step !== undefined) {
-      this.#reply(frame.stream, [[TAGS.STEP, step], [TAGS.ERRNO, 5], [TAGS.MESSAGE, "asked to fail"]], WIRE_ERRORS.SETUP_FAILED);
+      this.#reply(
+        frame.stream,
+        [
+          [TAGS.STEP, step],
+          [TAGS.ERRNO, 5],
+          [TAGS.MESSAGE, "asked to fail"],
+        ],
+        WIRE_ERRORS.SETUP_FAILED,
+      );
       return;
     }
     this.#setup ??= parseSetup(frame.payload);
@@ -160,7 +195,15 @@ export class FakeGuest {
     const name = request.argv[0] ?? "";
     if (this.#setup === null) return this.#reply(frame.stream, [], WIRE_ERRORS.NOT_READY);
     if (this.#execs.has(request.id)) return this.#reply(frame.stream);
-    if (findCommand(name) === null) return this.#reply(frame.stream, [[TAGS.MESSAGE, name], [TAGS.ERRNO, 2]], WIRE_ERRORS.COMMAND_NOT_FOUND);
+    if (findCommand(name) === null)
+      return this.#reply(
+        frame.stream,
+        [
+          [TAGS.MESSAGE, name],
+          [TAGS.ERRNO, 2],
+        ],
+        WIRE_ERRORS.COMMAND_NOT_FOUND,
+      );
     this.#execs.set(request.id, new FakeExec(request, { clock: this.#options.clock, onChange: () => this.#pump() }));
     this.#reply(frame.stream);
   }
@@ -168,7 +211,12 @@ export class FakeGuest {
   #onExecRequest(frame: Frame, fields: TlvFields): void {
     const id = fields.has(TAGS.EXEC_ID) ? fields.text(TAGS.EXEC_ID) : "";
     const exec = this.#execs.get(id);
-    if (exec === undefined) return this.#reply(frame.stream, [[TAGS.MESSAGE, `no command ${id}`]], frame.flags === OPS.FORGET ? WIRE_ERRORS.OK : WIRE_ERRORS.EXEC_NOT_FOUND);
+    if (exec === undefined)
+      return this.#reply(
+        frame.stream,
+        [[TAGS.MESSAGE, `no command ${id}`]],
+        frame.flags === OPS.FORGET ? WIRE_ERRORS.OK : WIRE_ERRORS.EXEC_NOT_FOUND,
+      );
     if (frame.flags === OPS.FORGET && exec.running) return this.#reply(frame.stream, [[TAGS.MESSAGE, "it still runs"]], WIRE_ERRORS.FAILED);
     if (frame.flags === OPS.FORGET) this.#execs.delete(id);
     if (frame.flags === OPS.SIGNAL) exec.kill(fields.u32(TAGS.SIGNAL));
@@ -184,14 +232,23 @@ export class FakeGuest {
       for (const stream of STREAMS) this.#sendOutput(exec, stream);
       if (exec.running || exec.exitSent || !exec.allSent) continue;
       exec.exitSent = true;
-      this.#write(encodeFrame({ type: FRAME_TYPES.EXIT, flags: 0, stream: exec.stream, payload: encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(exec.info)]]) }));
+      this.#write(
+        encodeFrame({
+          type: FRAME_TYPES.EXIT,
+          flags: 0,
+          stream: exec.stream,
+          payload: encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(exec.info)]]),
+        }),
+      );
     }
   }
 
   #sendOutput(exec: FakeExec, stream: (typeof STREAMS)[number]): void {
     const flags = stream === "stdout" ? OUTPUT_STREAMS.STDOUT : OUTPUT_STREAMS.STDERR;
     for (let next = exec.takeOutput(stream, CHUNK_BYTES); next !== null; next = exec.takeOutput(stream, CHUNK_BYTES)) {
-      this.#write(encodeFrame({ type: FRAME_TYPES.OUTPUT, flags, stream: exec.stream ?? 0, payload: encodeChunk(next.offset, next.bytes) }));
+      this.#write(
+        encodeFrame({ type: FRAME_TYPES.OUTPUT, flags, stream: exec.stream ?? 0, payload: encodeChunk(next.offset, next.bytes) }),
+      );
     }
     if (exec.request.stdin) this.#sendWindow(exec);
   }
