@@ -1,5 +1,4 @@
 import { createHash, type Hash } from "node:crypto";
-import { unlinkSync } from "node:fs";
 import { link, lstat, mkdir, open, opendir, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex, errnoOf, isDigest, KilnError } from "@kiln/protocol";
@@ -120,17 +119,6 @@ export class ContentStore implements ContentShelf {
     const isThere = await this.has(digest);
     await rm(this.path(digest), { force: true });
     return isThere;
-  }
-
-  /** Synchronous, so that nothing can begin between a decision and the deletion. */
-  removeNow(digests: readonly Digest[]): void {
-    for (const digest of digests) {
-      try {
-        unlinkSync(this.path(digest));
-      } catch (error) {
-        if (!hasCode(error, "ENOENT")) throw error;
-      }
-    }
   }
 
   async *list(): AsyncGenerator<ContentInfo> {
