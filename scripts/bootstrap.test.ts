@@ -95,6 +95,20 @@ const createCheckout = async (context: TestContext): Promise<Checkout> => {
   };
 };
 
+/** The few programs of a machine without QEMU and compiler, `id` and `apt-get` among them as stand-ins; apt's calls go to a file. */
+const createBareMachine = async (checkout: Checkout, uid: number): Promise<{ env: NodeJS.ProcessEnv; calls: () => Promise<string> }> => {
+  const bin = join(checkout.root, "../bare");
+  const log = join(checkout.root, "../apt.log");
+  await mkdir(bin);
+  const programs = "sh chmod dirname uname mkdir find sort cksum flock cmp rm cat mv cp ln sleep tail sed node".split(" ");
+  for (const name of programs) await symlink(name === "node" ? process.execPath : join("/usr/bin", name), join(bin, name));
+  await copyFile(join(checkout.root, "../bin/npm"), join(bin, "npm"));
+  await writeScript(join(bin, "id"), `#!/bin/sh\necho ${uid}\n`);
+  await writeScript(join(bin, "apt-get"), `#!/bin/sh\necho "$DEBIAN_FRONTEND $*" >>'${log}'\n`);
+  await writeFile(log, "");
+  return { env: { PATH: bin, KILN_SKIP_HOST_PACKAGES: "" }, calls: () => readFile(log, "utf8") };
+};
+
 /** Edits are later than the stamp, on any file system. */
 const touch = (path: string): Promise<void> => utimes(path, Date.now() / 1000 + 2, Date.now() / 1000 + 2);
 
@@ -172,4 +186,33 @@ test("what npm says is shown when it fails, with a log to read, and the next use
   assert.equal(failed.stdout, "");
   await writeScript(npm, NPM);
   assert.equal((await checkout.run("./kiln", ["ps"])).code, 0);
+});
+
+test("root gets the missing host packages by apt, after fresh lists and without questions", async (context) => {
+  const checkout = await createCheckout(context);
+  const machine = await createBareMachine(checkout, 0);
+  const { code, stderr } = await checkout.run("./kiln", ["ps"], { env: machine.env });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /installing host packages with apt: .*qemu-system-(x86|arm).*\n.*installing npm packages/);
+  const [update = "", install = ""] = (await machine.calls()).split("\n");
+  assert.match(update, /^noninteractive .*update$/);
+  assert.match(install, /^noninteractive .*install -y --no-install-recommends .*qemu-system-(x86|arm) .*musl-tools/);
+});
+
+test("anybody else is told the one line that root has to run, and nothing is begun", async (context) => {
+  const checkout = await createCheckout(context);
+  const machine = await createBareMachine(checkout, 1000);
+  const { code, stdout, stderr } = await checkout.run("./kiln", ["ps"], { env: machine.env });
+  assert.deepEqual([code, stdout, await machine.calls(), await checkout.installs()], [1, "", "", 0]);
+  assert.match(stderr, /^ {2}sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends .*musl-tools.*'$/m);
+});
+
+test("a machine that Kiln does not run on is told so", async (context) => {
+  const checkout = await createCheckout(context);
+  await writeScript(join(checkout.root, "../bin/uname"), '#!/bin/sh\n[ "$1" = -s ] && echo Linux || echo riscv64\n');
+  const other = await checkout.run("./kiln", ["ps"]);
+  assert.deepEqual([other.code, other.stderr], [1, "kiln: Kiln runs on x86_64 and arm64; this machine is riscv64\n"]);
+  await writeScript(join(checkout.root, "../bin/uname"), "#!/bin/sh\necho Darwin\n");
+  const mac = await checkout.run("./kiln", ["ps"]);
+  assert.deepEqual([mac.code, mac.stderr], [1, "kiln: Kiln runs on Linux; this is Darwin\n"]);
 });
