@@ -63,6 +63,11 @@ export class TestHome implements AsyncDisposable {
     return (await this.json<{ pid: number }>("daemon", "status")).pid;
   }
 
+  /** What the daemons of this home have written. */
+  async daemonLog(): Promise<string> {
+    return readFile(join(this.path, "daemon.log"), "utf8");
+  }
+
   /** Ends the daemon as a crash would. */
   async killDaemon(): Promise<void> {
     const pid = await this.daemonPid();

@@ -67,7 +67,7 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
     rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
   });
   const core: Core = {
-    ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint },
+    ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
     vms: new SqliteVmStore(database),
     images: artifacts,
     kernels: artifacts,

@@ -1,6 +1,7 @@
 import type { KilnError, VmId } from "@kiln/protocol";
 import type { Clock, KeyedLock, RandomSource, Semaphore } from "@kiln/std";
 import type { Config } from "../config/config.ts";
+import type { ContentLeases } from "../images/leases.ts";
 import type { ImageStore } from "../images/records.port.ts";
 import type { KernelStore } from "../kernels/records.port.ts";
 import type { Checkpoint } from "../pipeline/checkpoints.ts";
@@ -32,6 +33,7 @@ export interface Core {
   readonly vms: VmStore;
   readonly images: ImageStore;
   readonly kernels: KernelStore;
+  readonly leases: ContentLeases;
   readonly rootfsFiles: RootfsFiles;
   readonly kernelSets: KernelSets;
   readonly disks: VmDisks;

@@ -65,7 +65,7 @@ export const reportDf = async (core: Core, usage: HomeUsage): Promise<DfReport> 
     ...vms.map((vm) => ({ kind: "vm", id: vm.id, ...sizes(vm), uniqueBytes: vm.diskBytes, inUse: core.running.get(vm.id as never) !== null })),
   ];
   const orphans = [
-    ...blobs.filter((blob) => !users.has(blob.digest)),
+    ...blobs.filter((blob) => !users.has(blob.digest) && core.leases.isIdle),
     ...rootfs.filter((file) => core.images.getRootfs(file.key) === null),
     ...kernels.filter((set) => core.kernels.getKernel(set.key) === null),
     ...vms.filter((vm) => !known.has(vm.id)),
