@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 // The entry of the command line. Nothing is imported before the compile cache is on: it saves most of a start.
 import { accessSync, constants } from "node:fs";
 import { enableCompileCache } from "node:module";

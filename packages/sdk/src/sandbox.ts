@@ -1,6 +1,6 @@
 import { KilnError } from "@kiln/protocol/errors";
 import type { CreateVmRequest, VmView } from "@kiln/protocol";
-import type { CallOptions } from "./api-client.ts";
+import { isUnreachable, type CallOptions } from "./api-client.ts";
 import { joinBytes } from "./bytes.ts";
 import type { CommandExit } from "./command-session.ts";
 import type { Kiln } from "./kiln.ts";
@@ -51,7 +51,7 @@ export class Sandbox implements AsyncDisposable {
       if (result === null) throw new KilnError("INTERNAL", "a created VM has no id", { operation: operation.id });
       return new Sandbox(kiln, await kiln.vms.get(result, { signal }));
     } catch (error) {
-      await undo(kiln, operation.id);
+      await undo(kiln, operation.id).catch(ignoreUnreachable); // what made the creation fail is the error to tell
       throw error;
     }
   }
@@ -116,6 +116,10 @@ const feed = async (
     if (!(await session.write(input.subarray(at, at + PIECE_BYTES)))) return false;
   }
   return session.endStdin();
+};
+
+const ignoreUnreachable = (error: unknown): void => {
+  if (!isUnreachable(error)) throw error;
 };
 
 /** Cancels a creation and deletes the VM that it may have made. */

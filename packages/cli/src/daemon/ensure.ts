@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { DaemonProcess } from "./process.ts";
 import { ensureHome } from "./home.ts";
 import { daemonAnswers } from "./probe.ts";
-import { KilnError } from "@kiln/protocol/errors";
+import type { KilnError } from "@kiln/protocol/errors";
 import { abortable, systemClock, type Clock } from "@kiln/std";
 
 export interface EnsureDaemon {
