@@ -41,7 +41,10 @@ const runTidy = async (): Promise<Outcome> => {
 };
 
 export const STATIC_CHECKS: readonly Check[] = [
-  { name: "types", run: () => runCommand("tsc", ["-p", ".", "--pretty", "false"]) },
+  {
+    name: "types",
+    run: () => runCommand("tsc", ["-p", ".", "--pretty", "false", "--incremental", "--tsBuildInfoFile", ".cache/check/tsbuildinfo"]),
+  },
   { name: "lint", run: () => runCommand("oxlint", []) },
   { name: "format", run: () => runCommand("oxfmt", ["--check"]) },
   { name: "tidy", run: runTidy },

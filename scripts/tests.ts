@@ -1,8 +1,8 @@
 import { glob } from "node:fs/promises";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { mayTouchSystem } from "./tidy/ranks.ts";
-import { parseModule } from "./tidy/source.ts";
+import { isTestPath, parseModule } from "./tidy/source.ts";
 
 export type Stage = "parallel" | "guests" | "alone";
 
@@ -19,10 +19,16 @@ export const findTests = async (root: string): Promise<string[]> => {
 const IMPURE = /^(node:(fs|fs\/promises|child_process|net|http|sqlite|worker_threads|os)|@kiln\/std\/node|@kiln\/daemon)$/;
 
 /** A pure test needs no file, process or socket, and is fast unless its name says otherwise: it runs in `npm run check`. */
-export const isPure = (root: string, path: string): boolean => {
-  if (stageOf(path) !== "parallel" || path.endsWith(".slow.test.ts") || mayTouchSystem(path)) return false;
-  return parseModule(path, readFileSync(join(root, path), "utf8")).imports.every(({ specifier }) => !IMPURE.test(specifier));
-};
+export const isPure = (root: string, path: string): boolean =>
+  stageOf(path) === "parallel" && !path.endsWith(".slow.test.ts") && !mayTouchSystem(path) && !reachesSystem(root, path);
+
+/** Whether a test, or a fixture that it imports, uses a module of the system. What it tests does not by its rank. */
+const reachesSystem = (root: string, path: string): boolean =>
+  parseModule(path, readFileSync(join(root, path), "utf8")).imports.some(({ specifier }) => {
+    if (!specifier.startsWith(".")) return IMPURE.test(specifier);
+    const target = join(dirname(path), specifier);
+    return mayTouchSystem(target) || (isTestPath(target) && reachesSystem(root, target));
+  });
 
 /**
  * Where a test runs. `x.guest.test.ts`, everything in test/e2e and the drivers' tests boot guests: as many files at once as
