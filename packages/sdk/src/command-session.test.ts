@@ -5,7 +5,7 @@ import { parseDataFrame, STDIN_WINDOW_BYTES } from "@kiln/protocol/streams";
 import { KilnError } from "@kiln/protocol/errors";
 import { Kiln } from "./kiln.ts";
 import { UnixTransport } from "./node/unix-transport.ts";
-import { sendMessage, sendOutput, StubDaemon, listOf } from "./testing/index.ts";
+import { aVm, logBody, sendMessage, sendOutput, StubDaemon, listOf } from "./testing/index.ts";
 
 const clientOf = (stub: StubDaemon): Kiln => new Kiln(new UnixTransport({ socketPath: stub.socketPath }));
 
@@ -211,4 +211,21 @@ test("a slow reader holds the socket back instead of filling memory (I26)", asyn
   assert(peer !== null);
   assert(sent < 300, `${sent} of 1000 chunks went out unread`);
   assert.equal((await readAll(session)).stdout.length, 1000 * 2 ** 16);
+});
+
+test("a VM that ends while the connection is broken is read to its end from its log and its record (I36)", async () => {
+  await using stub = await StubDaemon.listen();
+  let connections = 0;
+  stub.on("GET", "/v1/vms/web", () => ({ json: aVm({ state: "exited", exitCode: 9 }) }));
+  stub.on("GET", "/v1/vms/web/logs", () => ({ bytes: logBody([{ stream: "stdout", offset: 0, bytes: Buffer.from("all of it") }]) }));
+  stub.onSocket("/v1/vms/web/attach", (client) => {
+    connections += 1;
+    if (connections > 1) return sendMessage(client, { type: "error", problem: { code: "VM_NOT_RUNNING", detail: "web is exited" } });
+    sendMessage(client, { type: "started" });
+    sendOutput(client, "stdout", { offset: 0, text: "all" });
+    setTimeout(() => client.terminate(), 20);
+  });
+  await using session = clientOf(stub).vms.attach("web");
+  assert.equal((await readAll(session)).stdout, "all of it");
+  assert.equal((await session.exit).exitCode, 9);
 });

@@ -22,6 +22,14 @@ export interface SessionSource {
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
   readonly patienceMs?: number;
+  /**
+   * Asked when a session that ran cannot be resumed: puts the output that is left into `output` and says how the
+   * command ended, or null if that is not known.
+   */
+  readonly recover?: (
+    error: KilnError,
+    options: { readonly output: OutputBuffer; readonly signal: AbortSignal },
+  ) => Promise<CommandExit | null>;
 }
 
 /**
@@ -53,6 +61,7 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
   /** The socket to send on, once it knows what the last one may have lost; null when the session is over. */
   #ready = new Deferred<TransportSocket | null>();
   #isReady = false;
+  #hasStarted = false;
   #size: { readonly rows: number; readonly cols: number } | null = null;
   #stdinEnded = false;
   #sending: Promise<unknown> = Promise.resolve();
@@ -141,12 +150,20 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
         });
         if (exit !== null) return exit;
       } catch (error) {
-        if (!isUnreachable(error)) throw error;
+        if (!isUnreachable(error)) return await this.#recover(error, signal);
         if (clock.monotonicMs() - aliveMs > patienceMs) throw error;
       }
       const pauseMs = Math.min(SDK_LIMITS.sessionRetryMaxMs, SDK_LIMITS.sessionRetryBaseMs * 2 ** attempt);
       await clock.sleep(pauseMs, { signal });
     }
+  }
+
+  async #recover(error: unknown, signal: AbortSignal): Promise<CommandExit> {
+    const { recover } = this.#source;
+    const known = this.#hasStarted && error instanceof KilnError && recover !== undefined;
+    const exit = known ? await recover(error, { output: this.#output, signal }) : null;
+    if (exit === null) throw error;
+    return exit;
   }
 
   /** One socket, from its opening until the command's exit, or null when it broke. `alive` hears that the daemon works. */
@@ -182,6 +199,7 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
 
   /** Tells a fresh socket what the last one may have lost, then opens it to the writers. */
   async #resume(socket: TransportSocket, { stdinOffset }: Started): Promise<void> {
+    this.#hasStarted = true;
     this.#started.resolve();
     for (const piece of this.#stdin.resume(stdinOffset)) await socket.send(encodeDataFrame({ stream: "stdin", ...piece }));
     if (this.#stdinEnded) await sendControl(socket, { type: "stdin-end" });

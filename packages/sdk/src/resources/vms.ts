@@ -1,8 +1,9 @@
+import type { KilnError } from "@kiln/protocol/errors";
 import type { CreateVmRequest, ExecRequest, OperationView, VmView } from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
-import { CommandSession } from "../command-session.ts";
+import { CommandSession, type CommandExit } from "../command-session.ts";
 import { readLog, type LogOptions } from "../log-stream.ts";
-import type { OutputChunk } from "../output-buffer.ts";
+import type { OutputBuffer, OutputChunk } from "../output-buffer.ts";
 
 /** What an exec runs; the rest takes the schema's defaults. */
 export type ExecOptions = Omit<ExecRequest, "id"> & { readonly id?: string };
@@ -79,7 +80,10 @@ export class Vms {
     });
   }
 
-  /** The VM's own command. On a VM that is not started it waits for the start and misses nothing. */
+  /**
+   * The VM's own command. On a VM that is not started it waits for the start and misses nothing. If the VM ends while
+   * the connection is broken, the rest comes from its log and its record.
+   */
   attach(ref: string, options: CallOptions & { readonly stdin?: boolean } = {}): CommandSession {
     const query = { stdin: options.stdin ?? false };
     return new CommandSession({
@@ -87,6 +91,19 @@ export class Vms {
       hello: null,
       clock: this.#api.clock,
       signal: options.signal,
+      recover: (error, { output, signal }) => this.#endOf(ref, error, { output, signal }),
     });
+  }
+
+  async #endOf(
+    ref: string,
+    error: KilnError,
+    { output, signal }: { readonly output: OutputBuffer; readonly signal: AbortSignal },
+  ): Promise<CommandExit | null> {
+    if (error.code !== "VM_NOT_RUNNING") return null;
+    const vm = await this.get(ref, { signal });
+    if (vm.state !== "exited") return null;
+    for await (const chunk of this.logs(ref, { signal })) await output.push(chunk);
+    return { exitCode: vm.exitCode, signal: vm.signal, oomKilled: false };
   }
 }

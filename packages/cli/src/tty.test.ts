@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { describe, test } from "node:test";
+import { parseDataFrame } from "@kiln/protocol/streams";
+import { aVm, anOperation, sendMessage, sendOutput, StubDaemon } from "@kiln/sdk/testing";
+import { kiln } from "./testing/kiln-process.ts";
+
+const BIN = fileURLToPath(new URL("../bin/kiln.mjs", import.meta.url));
+const hasScript = spawnSync("script", ["--version"]).status === 0;
+
+/** Runs `kiln` on a terminal of its own (util-linux's `script`), 24 by 80; `keys` are typed when `prompt` is seen. */
+const onTerminal = (
+  argv: readonly string[],
+  options: { home: string; prompt?: string; keys?: string },
+): Promise<{ exitCode: number | null; screen: string }> =>
+  new Promise((resolve, reject) => {
+    const line = [process.execPath, "--", BIN, ...argv].map((word) => `'${word}'`).join(" ");
+    const env = { PATH: process.env["PATH"] ?? "", KILN_HOME: options.home, TERM: "xterm", SHELL: "/bin/sh" };
+    const child = spawn("script", ["-qefc", `stty rows 24 cols 80; ${line}`, "/dev/null"], { env, stdio: "pipe" });
+    let screen = "";
+    let typed = false;
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      screen += text;
+      if (typed || options.prompt === undefined || !screen.includes(options.prompt)) return;
+      typed = true;
+      child.stdin.write(options.keys ?? "");
+    });
+    child.on("error", reject);
+    child.on("close", (exitCode) => resolve({ exitCode, screen }));
+  });
+
+const ID = "0123456789ab";
+
+const withVm = async (): Promise<StubDaemon> => {
+  const stub = await StubDaemon.listen();
+  stub.on("POST", "/v1/vms", () => ({ json: anOperation({ result: ID }), status: 202 }));
+  stub.on("GET", `/v1/vms/${ID}`, () => ({ json: aVm() }));
+  return stub;
+};
+
+describe("progress", { skip: !hasScript }, () => {
+  const slow = (stub: StubDaemon): void => {
+    const running = anOperation({
+      state: "running",
+      subject: "web",
+      phase: "rootfs.build",
+      progress: { done: 1, total: 2, unit: "layers" },
+    });
+    const later = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      return { json: anOperation({ result: ID }) };
+    };
+    stub.on("POST", "/v1/vms", () => ({ json: running, status: 202 }));
+    stub.on("GET", `/v1/operations/${running.id}`, later);
+    stub.on("GET", `/v1/operations/${running.id}/watch`, async () => ({ bytes: Buffer.from(`${JSON.stringify((await later()).json)}\n`) }));
+  };
+  test("is drawn on a terminal while it takes long, and gone at the end", async () => {
+    await using stub = await withVm();
+    slow(stub);
+    const { exitCode, screen } = await onTerminal(["run", "-d", "img"], { home: stub.home });
+    assert.equal(exitCode, 0, screen);
+    assert(screen.includes("web: rootfs.build  [############------------]  1 layers / 2 layers"), JSON.stringify(screen));
+    assert(screen.includes(`${ID}\r\n`));
+  });
+  test("is silent without a terminal, and with --json", async () => {
+    await using stub = await withVm();
+    slow(stub);
+    assert.equal((await kiln(["run", "-d", "img"], { home: stub.home })).stderr, "");
+    const { screen } = await onTerminal(["run", "-d", "--json", "img"], { home: stub.home });
+    assert.equal(screen, `${JSON.stringify(aVm())}\r\n`);
+  });
+});
+
+describe("a terminal given to a command", { skip: !hasScript }, () => {
+  const withShell = async (): Promise<{ stub: StubDaemon; typed: string[] }> => {
+    const stub = await withVm();
+    const typed: string[] = [];
+    stub.onSocket("/v1/vms/web/exec", (client) => {
+      client.on("message", (data: Buffer, isBinary) => {
+        if (isBinary) {
+          typed.push(Buffer.from(parseDataFrame(data).bytes).toString());
+          if (typed.join("").includes("q")) sendMessage(client, { type: "exit", exitCode: 5, signal: null, oomKilled: false });
+        } else if (data.toString().includes('"command"')) {
+          typed.push(JSON.stringify((JSON.parse(data.toString()) as { tty: unknown }).tty));
+          sendMessage(client, { type: "started" });
+          sendOutput(client, "stdout", { offset: 0, text: "guest$ " });
+        }
+      });
+    });
+    return { stub, typed };
+  };
+  test("is raw: ctrl-c is typed, not sent as a signal; its size goes along", async () => {
+    const { stub, typed } = await withShell();
+    await using _ = stub;
+    const { exitCode, screen } = await onTerminal(["exec", "-it", "web", "sh"], { home: stub.home, prompt: "guest$ ", keys: "\u0003abcq" });
+    assert.equal(exitCode, 5, screen);
+    assert.equal(typed.join(""), '{"rows":24,"cols":80}\u0003abcq');
+  });
+  test("comes back with ctrl-p ctrl-q, and the command runs on", async () => {
+    const { stub, typed } = await withShell();
+    await using _ = stub;
+    const { exitCode, screen } = await onTerminal(["exec", "-it", "web", "sh"], {
+      home: stub.home,
+      prompt: "guest$ ",
+      keys: "a\u0010b\u0010\u0011",
+    });
+    assert.equal(exitCode, 0, screen);
+    assert.equal(typed.join(""), '{"rows":24,"cols":80}a\u0010b');
+  });
+});
