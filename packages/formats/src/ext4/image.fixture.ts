@@ -27,7 +27,7 @@ export const IDENTITY: FileSystemIdentity = {
   timeSeconds: 315_532_800,
   label: "",
 };
-export const LIMITS: ImageLimits = { maxImageBytes: 2 ** 34, maxEntries: 1_000_000 };
+export const LIMITS: ImageLimits = { maxImageBytes: 2 ** 34, maxEntries: 1_000_000, maxMetadataBytes: 2 ** 30 };
 
 export const withScratch = <T>(use: (directory: string) => T): T => {
   const directory = mkdtempSync(join(tmpdir(), "kiln ext4 "));

@@ -233,12 +233,23 @@ test("absolute paths lead below the root, and symlinks of the image cannot lead 
   });
 });
 
+test("directories that nobody names count too, and none is deeper than programs can go", () => {
+  withScratch((scratch) => {
+    const deep = "d/".repeat(1500);
+    const build = (specs: readonly TarSpec[], limits: object) => () => buildImage(join(scratch, "image"), [buildTar(specs)], { limits });
+    assert.throws(build([{ path: `${deep}f` }], { maxEntries: 1000 }), { name: "Ext4Error", code: "TOO_MANY_ENTRIES" });
+    const deeper = [{ path: `${deep}f` }, { path: "s", type: "symlink" as const, link: deep }, { path: `s/${deep}f` }];
+    assert.throws(build(deeper, {}), { name: "Ext4Error", code: "PATH_UNSAFE" });
+  });
+});
+
 test("an image over the limit is refused, in bytes and in entries", () => {
   withScratch((scratch) => {
     const layer = buildTar(Array.from({ length: 20 }, (_, index) => ({ path: `f${index}`, content: Buffer.alloc(100_000, index + 1) })));
     const build = (limits: object) => () => buildImage(join(scratch, "image"), [layer], { limits });
     assert.throws(build({ maxImageBytes: 10 ** 6 }), { name: "Ext4Error", code: "TOO_LARGE" });
     assert.throws(build({ maxEntries: 19 }), { name: "Ext4Error", code: "TOO_MANY_ENTRIES" });
+    assert.throws(build({ maxMetadataBytes: 1000 }), { name: "Ext4Error", code: "TOO_MANY_ENTRIES" });
     build({ maxImageBytes: 3 * 10 ** 6, maxEntries: 20 })();
   });
 });

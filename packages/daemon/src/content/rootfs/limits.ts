@@ -3,6 +3,8 @@ export interface RootfsLimits {
   readonly maxImageBytes: number;
   /** Files, links and directories of all layers together: each costs some 300 bytes of memory until the end of the build. */
   readonly maxEntries: number;
+  /** Memory that the entries may take, by estimate: a million files of a usual depth take some 700 MB. */
+  readonly maxMetadataBytes: number;
   /** What all layers together may unpack to, so that a small archive of zeros does not run for hours. */
   readonly maxUnpackedBytes: number;
 }
@@ -10,6 +12,7 @@ export interface RootfsLimits {
 export const ROOTFS_LIMITS: RootfsLimits = {
   maxImageBytes: 256 * 2 ** 30,
   maxEntries: 4_000_000,
+  maxMetadataBytes: 2 * 2 ** 30,
   maxUnpackedBytes: 512 * 2 ** 30,
 };
 

@@ -52,8 +52,8 @@ const writeOwnership = (out: Buffer, values: InodeValues): void => {
   out.writeUInt16LE(values.gid >>> 16, 0x7a);
 };
 
-/** Writes inode number `inode` into `out`, 256 zero bytes, with its checksum. */
-export const encodeInode = (out: Buffer, values: InodeValues, inode: number, seed: number): void => {
+/** Writes an inode into `out`, 256 zero bytes, with its checksum; `seed` is the file system's. */
+export const encodeInode = (out: Buffer, values: InodeValues, place: { inode: number; seed: number }): void => {
   const sectors = values.blocks * SECTORS_PER_BLOCK;
   writeOwnership(out, values);
   out.writeUInt32LE(values.sizeBytes % 2 ** 32, 0x04);
@@ -72,7 +72,7 @@ export const encodeInode = (out: Buffer, values: InodeValues, inode: number, see
   out.writeUInt16LE(Math.floor(values.xattrBlock / 2 ** 32), 0x76);
   out.writeUInt16LE(EXTRA_INODE_BYTES, 0x80);
   if (values.inInodeXattrs !== null) out.set(values.inInodeXattrs, 0x80 + EXTRA_INODE_BYTES);
-  const checksum = crc32c(inodeChecksumSeed(seed, inode), out, { start: 0, end: INODE_BYTES });
+  const checksum = crc32c(inodeChecksumSeed(place.seed, place.inode), out, { start: 0, end: INODE_BYTES });
   out.writeUInt16LE(checksum & 0xffff, 0x7c);
   out.writeUInt16LE(checksum >>> 16, 0x82);
 };

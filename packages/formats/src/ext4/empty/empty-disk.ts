@@ -154,7 +154,7 @@ class Contents {
       xattrBlock: 0,
       inInodeXattrs: null,
     };
-    encodeInode(this.inodes.subarray((inode - 1) * INODE_BYTES, inode * INODE_BYTES), values, inode, this.#seed);
+    encodeInode(this.inodes.subarray((inode - 1) * INODE_BYTES, inode * INODE_BYTES), values, { inode, seed: this.#seed });
     return tree.iBlock;
   }
 }

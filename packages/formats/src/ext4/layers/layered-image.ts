@@ -12,7 +12,7 @@ import { FIRST_DATA_BLOCK, MAX_IMAGE_BLOCKS } from "../write/geometry.ts";
 import { TreeWriter } from "../write/tree-writer.ts";
 import { BLOCK_BYTES } from "../disk/constants.ts";
 import { HiddenPaths } from "./hidden.ts";
-import { parseRecord } from "./record.ts";
+import { parseRecord, recordCostBytes } from "./record.ts";
 import type { FileRecord, LayerRecord } from "./record.ts";
 import { freezeTree } from "./freeze.ts";
 import { LayerTree } from "./tree.ts";
@@ -21,8 +21,10 @@ import type { MergedDirectory } from "./tree.ts";
 export interface ImageLimits {
   /** Largest image; never more than 512 GiB. */
   readonly maxImageBytes: number;
-  /** Most entries of all layers together. */
+  /** Most entries of all layers together, directories that none names included. */
   readonly maxEntries: number;
+  /** Most memory that the entries may take, by estimate. */
+  readonly maxMetadataBytes: number;
 }
 
 export interface ImageOptions {
@@ -54,6 +56,7 @@ export class LayeredImage {
   readonly #hidden = new HiddenPaths();
   readonly #layers: LayerRecord[][];
   #entries = 0;
+  #metadataBytes = 0;
   #merged: MergedDirectory | null = null;
 
   constructor(options: ImageOptions, sink: Sink) {
@@ -71,16 +74,22 @@ export class LayeredImage {
     const records: LayerRecord[] = [];
     this.#layers[layer] = records;
     const read = (entry: TarEntry): FileRecord | null => {
-      this.#entries += 1;
-      if (this.#entries > this.#options.limits.maxEntries) {
-        throw new Ext4Error("TOO_MANY_ENTRIES", `the layers have more than ${this.#options.limits.maxEntries} entries`);
-      }
       const record = parseRecord(entry);
+      this.#count(entry, record?.names.length ?? 0);
       if (record === null) return null;
       records.push(record);
       return record.does === "file" && !this.#hidden.hides(record.names) ? record : null;
     };
     return this.#input(read, () => this.#hidden.add(records));
+  }
+
+  #count(entry: TarEntry, names: number): void {
+    const { maxEntries, maxMetadataBytes } = this.#options.limits;
+    this.#entries += 1;
+    this.#metadataBytes += recordCostBytes(entry, names);
+    if (this.#entries > maxEntries) throw new Ext4Error("TOO_MANY_ENTRIES", `the layers have more than ${maxEntries} entries`);
+    if (this.#metadataBytes > maxMetadataBytes)
+      throw new Ext4Error("TOO_MANY_ENTRIES", `the entries of the layers take more than ${maxMetadataBytes} bytes`);
   }
 
   /** The layers with content that is needed but was taken for hidden, topmost first. All layers must have been read. */
@@ -127,7 +136,10 @@ export class LayeredImage {
 
   #merge(): MergedDirectory {
     if (this.#merged === null) {
-      const tree = new LayerTree({ seconds: this.#options.identity.timeSeconds, nanoseconds: 0 });
+      const tree = new LayerTree({
+        impliedAt: { seconds: this.#options.identity.timeSeconds, nanoseconds: 0 },
+        maxImplied: this.#options.limits.maxEntries - this.#entries,
+      });
       for (const [layer, records] of this.#layers.entries()) tree.applyLayer(layer, records);
       this.#merged = tree.root;
     }

@@ -35,6 +35,8 @@ export interface FileRecord {
   content: FileContent | null;
 }
 
+/** Linux gives every symlink this mode, whatever an archive says. */
+const SYMLINK_MODE = 0o777;
 const WHITEOUT_PREFIX = ".wh.";
 const OPAQUE_NAME = ".wh..wh..opq";
 /** aufs keeps its own files under this prefix (hard links in .wh..wh.plnk); they mean nothing in an image. */
@@ -110,8 +112,19 @@ export const parseRecord = (entry: TarEntry): LayerRecord | null => {
     case "file":
       return { does: "file", names, metadata, sizeBytes: entry.sizeBytes, content: null };
     case "symlink":
-      return { does: "symlink", names, metadata, target: checkTarget(entry) };
+      return { does: "symlink", names, metadata: { ...metadata, mode: SYMLINK_MODE }, target: checkTarget(entry) };
     default:
       return parseSpecial(entry, entry.type, { names, metadata });
   }
+};
+
+/** What one name of a path, and one entry, cost in memory besides their bytes. */
+const NAME_COST_BYTES = 40;
+const RECORD_COST_BYTES = 256;
+
+/** Roughly what keeping an entry's record costs in memory. */
+export const recordCostBytes = (entry: TarEntry, names: number): number => {
+  let bytes = RECORD_COST_BYTES + names * NAME_COST_BYTES + entry.path.length + entry.linkPath.length;
+  for (const [name, value] of entry.xattrs) bytes += name.length + value.length + RECORD_COST_BYTES;
+  return bytes;
 };

@@ -27,6 +27,8 @@ export type MergedNode = MergedDirectory | MergedFile | SymlinkNode | SpecialNod
 
 /** As many symlinks as the kernel follows in one path. */
 const MAX_FOLLOWED = 40;
+/** One path has at most 2,048 names; only symlinks lead deeper, and no program could follow. */
+const MAX_DEPTH = 2048;
 const NO_XATTRS: ReadonlyMap<RawName, Uint8Array> = new Map();
 
 /**
@@ -37,15 +39,17 @@ const NO_XATTRS: ReadonlyMap<RawName, Uint8Array> = new Map();
 export class LayerTree {
   readonly root: MergedDirectory;
   readonly #implied: NodeMetadata;
+  #impliedLeft: number;
   #layer = 0;
 
-  /** `impliedAt`: the time of directories that no layer names; they are root's, 0755. */
-  constructor(impliedAt: Timestamp) {
-    this.#implied = { mode: 0o755, uid: 0, gid: 0, modifiedAt: impliedAt, xattrs: NO_XATTRS };
+  /** `impliedAt`: the time of directories that no layer names; they are root's, 0755, and at most `maxImplied`. */
+  constructor(options: { impliedAt: Timestamp; maxImplied: number }) {
+    this.#implied = { mode: 0o755, uid: 0, gid: 0, modifiedAt: options.impliedAt, xattrs: NO_XATTRS };
+    this.#impliedLeft = options.maxImplied;
     this.root = this.#impliedDirectory();
   }
 
-  /** Throws Ext4Error LINK_INVALID or SYMLINK_LOOP. */
+  /** Throws Ext4Error LINK_INVALID, SYMLINK_LOOP, PATH_UNSAFE or TOO_MANY_ENTRIES. */
   applyLayer(layer: number, records: readonly LayerRecord[]): void {
     this.#layer = layer;
     for (const record of records) this.#apply(record);
@@ -180,6 +184,10 @@ export class LayerTree {
       } else if (node?.kind === "directory") {
         walk.stack.push(node);
       } else {
+        if (this.#impliedLeft <= 0)
+          throw new Ext4Error("TOO_MANY_ENTRIES", "the layers have too many entries in directories that they do not name");
+        if (walk.stack.length >= MAX_DEPTH) throw new Ext4Error("PATH_UNSAFE", `a path is more than ${MAX_DEPTH} directories deep`);
+        this.#impliedLeft -= 1;
         const implied = this.#impliedDirectory();
         directory.children.set(name, { node: implied, layer: this.#layer });
         walk.stack.push(implied);

@@ -6,6 +6,8 @@ import type { Sink } from "../sink.ts";
 
 /** Blocks go to the sink in pieces of this size: large enough that the calls cost nothing, small enough to stay in the cache. */
 const BUFFER_BYTES = 1 << 20;
+/** All extents of an image are kept until its end. More than this are files made of holes. */
+const MAX_EXTENTS = 16_000_000;
 const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
 
 /** The content of one file as it lies on the disk. */
@@ -33,6 +35,7 @@ export class BlockStream {
   #partial = 0;
   #sizeBytes = 0;
   #logical = 0;
+  #extentCount = 0;
   #extents: MutableExtent[] = [];
 
   /** Blocks are allocated from `firstBlock` on, and none at or behind `maxBlocks`: then `append` and `appendBlock` throw Ext4Error TOO_LARGE. */
@@ -115,7 +118,13 @@ export class BlockStream {
     const last = this.#extents.at(-1);
     const follows = last !== undefined && last.logical + last.count === this.#logical && last.physical + last.count === physical;
     if (follows && last.count < MAX_EXTENT_BLOCKS) last.count += 1;
-    else this.#extents.push({ logical: this.#logical, physical, count: 1 });
+    else this.#startExtent(physical);
+  }
+
+  #startExtent(physical: number): void {
+    this.#extentCount += 1;
+    if (this.#extentCount > MAX_EXTENTS) throw new Ext4Error("TOO_LARGE", `the files have more than ${MAX_EXTENTS} extents`);
+    this.#extents.push({ logical: this.#logical, physical, count: 1 });
   }
 
   #takeBlock(): number {

@@ -66,8 +66,8 @@ interface Maps {
   readonly inodes: Bitmap;
 }
 
-const describeGroups = (geometry: ImageGeometry, maps: Maps, tree: WrittenTree, seed: number): GroupDescriptor[] =>
-  countDirectories(geometry, tree).map((directories, group) => {
+const describeGroups = (geometry: ImageGeometry, maps: Maps, context: { tree: WrittenTree; seed: number }): GroupDescriptor[] =>
+  countDirectories(geometry, context.tree).map((directories, group) => {
     const start = group * BLOCKS_PER_GROUP;
     const range = { start: start / 8, end: start / 8 + BLOCK_BYTES };
     const inodeRange = { start: start / 8, end: start / 8 + geometry.inodesPerGroup / 8 };
@@ -81,8 +81,8 @@ const describeGroups = (geometry: ImageGeometry, maps: Maps, tree: WrittenTree, 
       directories,
       unusedInodes: freeInodes,
       flags: GROUP_FLAGS.inodeZeroed,
-      blockBitmapChecksum: crc32c(seed, maps.blocks.bytes, range),
-      inodeBitmapChecksum: crc32c(seed, maps.inodes.bytes, inodeRange),
+      blockBitmapChecksum: crc32c(context.seed, maps.blocks.bytes, range),
+      inodeBitmapChecksum: crc32c(context.seed, maps.inodes.bytes, inodeRange),
     };
   });
 
@@ -107,7 +107,7 @@ export const finishImage = (sink: Sink, input: FinishInput): ImageSummary => {
   if (geometry.blocks > input.maxBlocks) throw new Ext4Error("TOO_LARGE", `the file system needs ${geometry.blocks * BLOCK_BYTES} bytes`);
   const seed = checksumSeed(identity);
   const maps = { blocks: blockBitmap(geometry, input.freed), inodes: inodeBitmap(geometry, tree.numbering.lastInode) };
-  const groups = describeGroups(geometry, maps, tree, seed);
+  const groups = describeGroups(geometry, maps, { tree, seed });
   const freeBlocks = sum(groups, "freeBlocks");
   sink.write(geometry.inodeTable * BLOCK_BYTES, tree.inodes);
   sink.write(geometry.blockBitmaps * BLOCK_BYTES, maps.blocks.bytes);

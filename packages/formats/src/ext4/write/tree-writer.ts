@@ -66,7 +66,7 @@ export class TreeWriter {
         xattrBlock,
         inInodeXattrs: xattrs.inInode,
       };
-      encodeInode(inodes.subarray(start, start + INODE_BYTES), values, inode, this.#seed);
+      encodeInode(inodes.subarray(start, start + INODE_BYTES), values, { inode, seed: this.#seed });
     }
     return { numbering, inodes };
   }
