@@ -15,7 +15,7 @@ import {
 } from "../kernels/kernel-set.ts";
 import { readDebTar } from "./deb-archive.ts";
 import { buildInitramfs } from "./initramfs.ts";
-import { planModules, readModules } from "./kernel-modules.ts";
+import { indexedModuleFiles, planModules, readModules } from "./kernel-modules.ts";
 import { type KernelPackage, readKernelPackage } from "./kernel-package.ts";
 import { writeModulesTar } from "./modules-tar.ts";
 import { buildRootfs } from "./rootfs/index.ts";
@@ -74,7 +74,12 @@ export class DebianKernelBuilder {
     await writeFile(join(directory, "vmlinux"), vmlinux, { signal });
     await writeFile(join(directory, "initramfs"), initramfs, { signal });
     options.onPhase("build modules image");
-    const image = await buildModulesImage(kernel, { directory, packageSha256: plan.package.sha256, signal });
+    const image = await buildModulesImage({
+      directory,
+      files: indexedModuleFiles(kernel, modules),
+      packageSha256: plan.package.sha256,
+      signal,
+    });
     const { name, version, architecture, sha256: packageSha256 } = plan.package;
     const manifest: KernelManifest = {
       ...{ key: plan.key, name: DEBIAN_CLOUD, architecture, release: kernel.release },
@@ -97,12 +102,12 @@ export class DebianKernelBuilder {
         hint: "use an amd64 host",
       });
     }
+    const agent = await this.#readAgent();
     const { depends } = await session.describe({ name: meta, version: null }, { signal });
     const [, name, version] = depends.map((one) => VERSIONED.exec(one)).find((match) => match !== null) ?? [];
     if (name === undefined || version === undefined)
       throw new KilnError("KERNEL_INVALID", `the package ${meta} names no kernel`, { object: meta });
     const facts = await session.describe({ name, version }, { signal });
-    const agent = await this.#readAgent();
     const agentSha256 = sha256(agent);
     const inputs = {
       packageName: name,
@@ -157,14 +162,15 @@ const unpackKernel = (kernel: KernelPackage): Uint8Array => {
 };
 
 /** An ext4 to be mounted on /lib/modules; a function of the package alone. */
-const buildModulesImage = async (
-  kernel: KernelPackage,
-  options: { directory: string; packageSha256: string; signal: AbortSignal },
-): Promise<{ sha256: string; size: number }> => {
-  const files = new Map([...kernel.moduleFiles].map(([path, bytes]) => [`${kernel.release}/${path}`, bytes]));
+const buildModulesImage = async (options: {
+  directory: string;
+  files: ReadonlyMap<string, Uint8Array>;
+  packageSha256: string;
+  signal: AbortSignal;
+}): Promise<{ sha256: string; size: number }> => {
   const tar = join(options.directory, "modules.tar");
   const target = join(options.directory, "modules.ext4");
-  const diffId = await writeHashed(tar, writeModulesTar(files), options.signal);
+  const diffId = await writeHashed(tar, writeModulesTar(options.files), options.signal);
   const key = sha256(new TextEncoder().encode(`kiln.modules ${options.packageSha256} ${BUILDER_VERSION}`));
   const built = await buildRootfs({ layers: [{ path: tar, mediaType: "tar", diffId }], target, key }, { signal: options.signal });
   await rm(tar);

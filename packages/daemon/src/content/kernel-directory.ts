@@ -7,10 +7,17 @@ import { type FileFingerprint, fileFingerprint, hasCode, publishDirectory, sameF
 import type { Apt } from "../host/apt.ts";
 import { KERNEL_FILES, KERNEL_MANIFEST, kernelBuilderDigest, type KernelManifest, parseKernelManifest } from "../kernels/kernel-set.ts";
 import type { KernelRecord } from "../kernels/records.port.ts";
-import type { BootFiles, KernelSets } from "../pipeline/artifacts.port.ts";
+import type { KernelFiles } from "../vms/driver.port.ts";
 import { DebianKernelBuilder } from "./debian-kernel.ts";
 
 type Fingerprints = ReadonlyMap<string, FileFingerprint>;
+
+/** What a boot needs of a set. */
+export interface KernelSetFiles extends KernelFiles {
+  readonly modulesImage: string;
+  /** To load before disks and overlay can be used, in order. */
+  readonly setupModules: readonly string[];
+}
 
 interface BuildOptions {
   readonly signal: AbortSignal;
@@ -18,7 +25,7 @@ interface BuildOptions {
 }
 
 /** Kernel sets as directories `<directory>/<key>/`: vmlinux, initramfs, modules.ext4 and manifest.json, read-only. One that has its name is whole. */
-export class KernelDirectory implements KernelSets {
+export class KernelDirectory {
   readonly #directory: string;
   readonly #stagingDir: string;
   readonly #clock: Clock;
@@ -96,7 +103,7 @@ export class KernelDirectory implements KernelSets {
     return true;
   }
 
-  async open(key: string): Promise<BootFiles> {
+  async open(key: string): Promise<KernelSetFiles> {
     const manifest = await this.#requireManifest(key);
     const directory = this.path(key);
     const { block, overlay } = manifest.content.modules;

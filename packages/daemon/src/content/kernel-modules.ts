@@ -1,4 +1,4 @@
-import { KernelFormatError, loadOrder, type ModuleInfo, moduleName, readModuleInfo } from "@kiln/formats/elf-kernel";
+import { indexModules, KernelFormatError, loadOrder, type ModuleInfo, moduleName, readModuleInfo } from "@kiln/formats/elf-kernel";
 import { KilnError } from "@kiln/protocol";
 import { runTool, ToolError } from "@kiln/std/node";
 import { type KernelManifest, MODULE_PURPOSES, type ModulePurpose } from "../kernels/kernel-set.ts";
@@ -59,6 +59,14 @@ export const planModules = (modules: ReadonlyMap<string, KernelModule>, kernel: 
   const boot = order("boot");
   const rest = (purpose: ModulePurpose): string[] => order(purpose).filter((name) => !boot.includes(name));
   return { boot, block: rest("block"), overlay: rest("overlay"), net: rest("net"), vsock: rest("vsock"), mmio: rest("mmio") };
+};
+
+/** The package's files and what depmod would write beside them, by their paths below /lib/modules. Throws KERNEL_INVALID. */
+export const indexedModuleFiles = (kernel: KernelPackage, modules: ReadonlyMap<string, KernelModule>): ReadonlyMap<string, Uint8Array> => {
+  const text = (name: string): string => new TextDecoder("latin1").decode(kernel.moduleFiles.get(name) ?? new Uint8Array());
+  const tree = { modules, order: text("modules.order"), builtin: text("modules.builtin"), builtinModinfo: text("modules.builtin.modinfo") };
+  const index = inModule(kernel.release, () => indexModules(tree));
+  return new Map([...kernel.moduleFiles, ...index].map(([path, bytes]) => [`${kernel.release}/${path}`, bytes]));
 };
 
 const readBuiltin = (kernel: KernelPackage): string[] => {

@@ -8,7 +8,7 @@ export type KernelFile = (typeof KERNEL_FILES)[number];
 export const KERNEL_MANIFEST = "manifest.json";
 
 /** Changes whenever the same package and agent would give other bytes. */
-export const KERNEL_BUILDER_VERSION = "1";
+export const KERNEL_BUILDER_VERSION = "2";
 
 /** What modules are for, by the first of each: what they need comes before them. */
 export const MODULE_PURPOSES = {
