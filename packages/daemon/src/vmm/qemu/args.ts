@@ -1,0 +1,83 @@
+import { KilnError } from "@kiln/protocol";
+import { DISK_SLOTS, type DiskSlot } from "../../vms/driver.port.ts";
+import { VMM_LIMITS } from "../limits.ts";
+
+export type Accel = "kvm" | "tcg";
+
+/** Everything of a VM that QEMU's command line says, with descriptors in place of paths. */
+export interface QemuShape {
+  readonly id: string;
+  readonly accel: Accel;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Descriptors that QEMU inherits: two listening sockets and the files. */
+  readonly descriptors: {
+    readonly qmp: number;
+    readonly agent: number;
+    readonly vmlinux: number;
+    readonly initramfs: number;
+  };
+  readonly disks: readonly { readonly slot: DiskSlot; readonly descriptor: number; readonly readOnly: boolean }[];
+}
+
+export const AGENT_PORT = "kiln.agent";
+/** QEMU names the port in its events only if it has an id. */
+export const AGENT_DEVICE_ID = "agent-port";
+export const CONSOLE_ID = "console";
+
+const MIB = 2 ** 20;
+/** A guest finds its disks at the same address whichever others it has. Address 0 is the host bridge, 0x1f the ISA bridge. */
+const SERIAL_ADDRESS = 0x2;
+const FIRST_DISK_ADDRESS = 0x8;
+
+/**
+ * The kernel skips self-tests of its ciphers (a sixth of a cold boot under TCG) and watchdogs that a busy host would
+ * set off, trusts the TSC, and reboots at once when it panics, which ends the VM. The agent takes nothing from here.
+ */
+const KERNEL_COMMAND_LINE = "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog panic=-1";
+
+/** QEMU's own seccomp filter: no privileges, no other programs, no scheduling games. */
+const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/** The command line, without the program. A pure function: equal shapes give equal lines. */
+export const qemuArguments = (shape: QemuShape): readonly string[] => {
+  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(shape.id)) throw new KilnError("VMM_FAILED", `"${shape.id}" cannot name a VM of QEMU`);
+  return [...machineArguments(shape), ...kernelArguments(shape), ...channelArguments(shape), ...shape.disks.flatMap(diskArguments)];
+};
+
+const machineArguments = ({ id, accel, cpus, memoryBytes }: QemuShape): readonly string[] => [
+  ...["-name", `guest=${id}`, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX],
+  ...["-machine", "q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off", "-accel", accel],
+  ...["-cpu", accel === "kvm" ? "host" : "max", "-smp", String(cpus), "-m", `${Math.ceil(memoryBytes / MIB)}M`, "-rtc", "base=utc"],
+  // A guest that ends leaves QEMU paused, so that the driver can still read its console.
+  ...["-action", "reboot=shutdown,shutdown=pause,panic=pause"],
+];
+
+/** QEMU opens these by name. The name is that of a descriptor, so that no directory above the file has to be open to it. */
+const kernelArguments = ({ descriptors }: QemuShape): readonly string[] => [
+  ...["-kernel", `/proc/self/fd/${descriptors.vmlinux}`, "-initrd", `/proc/self/fd/${descriptors.initramfs}`],
+  ...["-append", KERNEL_COMMAND_LINE],
+];
+
+const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
+  ...["-chardev", `socket,id=qmp,fd=${descriptors.qmp},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
+  ...["-chardev", `ringbuf,id=${CONSOLE_ID},size=${VMM_LIMITS.consoleBytes}`, "-serial", `chardev:${CONSOLE_ID}`],
+  ...["-chardev", `socket,id=agent,fd=${descriptors.agent},server=on,wait=off`],
+  ...["-device", `virtio-serial-pci,id=serial,addr=${hex(SERIAL_ADDRESS)},max_ports=2`],
+  ...["-device", `virtserialport,id=${AGENT_DEVICE_ID},chardev=agent,name=${AGENT_PORT}`],
+];
+
+/** The cache mode is QEMU's default, writeback: a guest's flush is an fdatasync of the file (I25). */
+const diskArguments = ({ slot, descriptor, readOnly }: QemuShape["disks"][number]): readonly string[] => {
+  const set = DISK_SLOTS.indexOf(slot) + 1;
+  const access = readOnly ? "read-only=on" : "read-only=off,discard=unmap";
+  const address = hex(FIRST_DISK_ADDRESS + DISK_SLOTS.indexOf(slot));
+  return [
+    ...["-add-fd", `fd=${descriptor},set=${set}`],
+    ...["-blockdev", `driver=file,node-name=${slot}-file,filename=/dev/fdset/${set},${access}`],
+    ...["-blockdev", `driver=raw,node-name=${slot},file=${slot}-file,${access}`],
+    ...["-device", `virtio-blk-pci,id=disk-${slot},drive=${slot},serial=${slot},addr=${address}`],
+  ];
+};
+
+const hex = (number: number): string => `0x${number.toString(16)}`;

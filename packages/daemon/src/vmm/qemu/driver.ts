@@ -1,0 +1,155 @@
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { asKilnError, KilnError } from "@kiln/protocol";
+import { type Clock, systemClock } from "@kiln/std";
+import { findProcesses, endProcess } from "../../host/proc.ts";
+import type { Driver, DriverCapabilities, DriverReport, KernelFiles, Vmm, VmmRef, VmmSpec } from "../../vms/driver.port.ts";
+import { VMM_LIMITS } from "../limits.ts";
+import { AccelChooser, type AccelVerdict } from "./accel.ts";
+import type { Accel } from "./args.ts";
+import { findKvmAccess } from "./kvm-device.ts";
+import { launchQemu, MARKER, QEMU_DRIVER } from "./launch.ts";
+import { isGone, type QemuProcess, watchAdopted } from "./process.ts";
+import { QmpClient, type QmpEvent } from "./qmp.ts";
+import { connectSocket, QMP_SOCKET, removeSockets } from "./sockets.ts";
+import { QEMU_BINARY, readQemuVersion, requireQemuVersion } from "./version.ts";
+import { readRunState } from "./run-state.ts";
+import { QemuVmm } from "./vmm.ts";
+
+export interface QemuDriverOptions {
+  /** Where the choice of the accel is kept. */
+  readonly cacheDir: string;
+  /** On the same file system. */
+  readonly stagingDir: string;
+  readonly clock?: Clock;
+  /** "auto" decides by booting. By default what KILN_ACCEL says. */
+  readonly accel?: Accel | "auto";
+  /** The program; by default found on the PATH. */
+  readonly binary?: string;
+}
+
+/** A uid that is nobody's: the one below those of the VMs. A trial's QEMU runs as it where the daemon is root. */
+const TRIAL_UID = 0x5fff_ffff;
+
+/** Runs VMs with QEMU: one process per VM, which outlives the daemon. */
+export class QemuDriver implements Driver {
+  readonly name = QEMU_DRIVER;
+  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: false, accels: ["kvm", "tcg"] };
+  readonly #clock: Clock;
+  readonly #binary: string;
+  readonly #accel: Accel | "auto";
+  readonly #chooser: AccelChooser;
+  #version: string | null = null;
+
+  constructor(options: QemuDriverOptions) {
+    this.#clock = options.clock ?? systemClock;
+    this.#binary = options.binary ?? QEMU_BINARY;
+    this.#accel = options.accel ?? parseAccel(process.env["KILN_ACCEL"]);
+    this.#chooser = new AccelChooser({ cacheDir: options.cacheDir, stagingDir: options.stagingDir, clock: this.#clock });
+  }
+
+  async probe(kernel: KernelFiles | null, options: { signal: AbortSignal }): Promise<DriverReport> {
+    let version: string | null = null;
+    try {
+      version = await readQemuVersion(this.#binary, options);
+      this.#version = requireQemuVersion(version);
+      const { accel, reason } = await this.#verdict(kernel, { version, signal: options.signal });
+      return { name: this.name, version, accel, reason };
+    } catch (thrown) {
+      options.signal.throwIfAborted();
+      return { name: this.name, version, accel: null, reason: asKilnError(thrown).message };
+    }
+  }
+
+  async boot(spec: VmmSpec, options: { signal: AbortSignal }): Promise<Vmm> {
+    options.signal.throwIfAborted();
+    this.#version ??= requireQemuVersion(await readQemuVersion(this.#binary, options));
+    await requireReadable(spec);
+    const { accel, group } = await this.#verdict(spec.kernel, { version: this.#version, signal: options.signal });
+    const early: QmpEvent[] = [];
+    let take = (event: QmpEvent): void => void early.push(event);
+    const plan = { binary: this.#binary, spec, accel, group, onEvent: (event: QmpEvent) => take(event) };
+    const launched = await launchQemu(plan, { clock: this.#clock, signal: options.signal });
+    const ref = { driver: this.name, vmId: spec.id, identity: launched.process.identity, directory: spec.directory, accel };
+    const vmm = new QemuVmm({ ...launched, ref, clock: this.#clock });
+    take = (event) => vmm.takeEvent(event);
+    for (const event of early) vmm.takeEvent(event);
+    return vmm;
+  }
+
+  async adopt(ref: VmmRef, { signal }: { signal: AbortSignal }): Promise<Vmm | null> {
+    signal.throwIfAborted();
+    if (ref.driver !== this.name) throw new KilnError("VMM_FAILED", `the VMM of ${ref.vmId} is one of ${ref.driver}, not of ${this.name}`);
+    if (await isGone(ref.identity)) {
+      await removeSockets(ref.directory);
+      return null;
+    }
+    const process = watchAdopted(ref.identity, this.#clock);
+    try {
+      return await this.#takeOver(ref, process, { signal });
+    } catch (error) {
+      process.release();
+      if (!(await isGone(ref.identity))) throw error;
+      await removeSockets(ref.directory);
+      return null;
+    }
+  }
+
+  async endStrays(directory: string): Promise<number> {
+    const strays = await findProcesses((environment) => isBelow(environment, directory));
+    const signal = AbortSignal.timeout(VMM_LIMITS.killMs);
+    const ended = await Promise.all(strays.map(({ identity }) => endProcess(identity, { clock: this.#clock, signal })));
+    const places = new Set(strays.map(({ environment }) => environment.get(MARKER.directory)).filter((place) => place !== undefined));
+    await Promise.all([...places].map(removeSockets));
+    return ended.filter(Boolean).length;
+  }
+
+  async #takeOver(ref: VmmRef, process: QemuProcess, { signal }: { signal: AbortSignal }): Promise<Vmm> {
+    let take: (event: QmpEvent) => void = () => undefined;
+    const socket = await connectSocket(join(ref.directory, QMP_SOCKET), { clock: this.#clock, signal });
+    const qmp = await QmpClient.open(socket, { clock: this.#clock, signal, onEvent: (event) => take(event) });
+    const vmm = new QemuVmm({ ref, process, qmp, clock: this.#clock });
+    take = (event) => vmm.takeEvent(event);
+    // A guest that ended while no daemon ran: QEMU waits with its console.
+    if ((await readRunState(qmp, { signal })) === "ended") vmm.guestEnded();
+    return vmm;
+  }
+
+  async #verdict(kernel: KernelFiles | null, about: { version: string; signal: AbortSignal }): Promise<AccelVerdict> {
+    const uid = process.getuid?.() === 0 ? TRIAL_UID : null;
+    if (this.#accel === "tcg") return { accel: "tcg", group: null, reason: "KILN_ACCEL asks for it" };
+    if (this.#accel === "kvm") {
+      const found = await findKvmAccess(uid);
+      return { accel: "kvm", group: found.usable ? found.group : null, reason: "KILN_ACCEL asks for it" };
+    }
+    const { version, signal } = about;
+    if (kernel !== null) return this.#chooser.choose({ binary: this.#binary, version, kernel, uid }, { signal });
+    const found = await findKvmAccess(uid);
+    return { accel: "tcg", group: null, reason: found.usable ? "KVM is tried as soon as there is a kernel to boot" : found.reason };
+  }
+}
+
+const parseAccel = (text: string | undefined): Accel | "auto" => {
+  if (text === undefined || text === "" || text === "auto") return "auto";
+  if (text === "kvm" || text === "tcg") return text;
+  throw new KilnError("USAGE", `KILN_ACCEL is auto, kvm or tcg, not "${text}"`);
+};
+
+const OTHERS_READ = 0o004;
+
+/** QEMU opens kernel and initramfs a second time, by its own rights; disks it only inherits. */
+const requireReadable = async ({ id, uid, kernel, directory }: VmmSpec): Promise<void> => {
+  await access(directory, constants.W_OK | constants.X_OK);
+  for (const path of [kernel.vmlinux, kernel.initramfs]) {
+    const { mode } = await stat(path);
+    if (uid === null || (mode & OTHERS_READ) !== 0) continue;
+    throw new KilnError("VMM_FAILED", `the VM ${id} cannot be started: ${path} has to be readable for uid ${uid}`, { object: id });
+  }
+};
+
+const isBelow = (environment: ReadonlyMap<string, string>, directory: string): boolean => {
+  const place = environment.get(MARKER.directory);
+  if (environment.get(MARKER.driver) !== QEMU_DRIVER || !environment.has(MARKER.vm) || place === undefined) return false;
+  return place === directory || place.startsWith(`${directory.replace(/\/+$/, "")}/`);
+};

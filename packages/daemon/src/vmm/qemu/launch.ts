@@ -1,0 +1,91 @@
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { join } from "node:path";
+import { KilnError } from "@kiln/protocol";
+import { type Clock } from "@kiln/std";
+import { spawnConfined } from "../../host/confined.ts";
+import type { VmmSpec } from "../../vms/driver.port.ts";
+import { type Accel, qemuArguments } from "./args.ts";
+import { type QemuProcess, watchChild } from "./process.ts";
+import { QmpClient, type QmpEvent } from "./qmp.ts";
+import { AGENT_SOCKET, bindSocket, connectSocket, QMP_SOCKET, removeSockets } from "./sockets.ts";
+
+export interface LaunchPlan {
+  readonly binary: string;
+  readonly spec: VmmSpec;
+  readonly accel: Accel;
+  /** The group that may open /dev/kvm, where one is needed. */
+  readonly group: number | null;
+  readonly onEvent: (event: QmpEvent) => void;
+}
+
+export interface Launched {
+  readonly process: QemuProcess;
+  readonly qmp: QmpClient;
+}
+
+/** The names of the marker by which a VMM is found in /proc when nobody knows its pid. */
+export const MARKER = { vm: "KILN_VM", directory: "KILN_DIR", driver: "KILN_DRIVER" } as const;
+export const QEMU_DRIVER = "qemu";
+
+const FIRST_INHERITED = 3;
+
+/**
+ * Starts a QEMU that holds everything it needs as open descriptors, and connects to its monitor. On any failure and on
+ * abort the process is gone and so are its sockets (I19). Throws VMM_FAILED with QEMU's own words (I20).
+ */
+export const launchQemu = async (plan: LaunchPlan, options: { clock: Clock; signal: AbortSignal }): Promise<Launched> => {
+  options.signal.throwIfAborted();
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => removeSockets(plan.spec.directory));
+  const process = await startQemu(plan, options.clock);
+  undo.defer(() => process.end());
+  try {
+    const socket = await connectSocket(join(plan.spec.directory, QMP_SOCKET), options);
+    const qmp = await QmpClient.open(socket, { ...options, onEvent: plan.onEvent });
+    undo.move();
+    return { process, qmp };
+  } catch (cause) {
+    await process.end();
+    const end = await process.gone;
+    if (options.signal.aborted) throw options.signal.reason;
+    throw new KilnError("VMM_FAILED", `the VM ${plan.spec.id} could not be started: ${end}`, { cause, object: plan.spec.id });
+  }
+};
+
+/** Returning closes this process's copies: only QEMU holds them then. */
+const startQemu = async ({ binary, spec, accel, group }: LaunchPlan, clock: Clock): Promise<QemuProcess> => {
+  await using opened = new AsyncDisposableStack();
+  const inherited: number[] = [];
+  const inherit = (descriptor: number): number => FIRST_INHERITED + inherited.push(descriptor) - 1;
+  const inheritSocket = async (name: string): Promise<number> =>
+    inherit(opened.use(await bindSocket(join(spec.directory, name))).descriptor);
+  const inheritFile = async (path: string, flags: number): Promise<number> => inherit(opened.use(await openFor(spec, path, flags)).fd);
+
+  const descriptors = {
+    qmp: await inheritSocket(QMP_SOCKET),
+    agent: await inheritSocket(AGENT_SOCKET),
+    vmlinux: await inheritFile(spec.kernel.vmlinux, constants.O_RDONLY),
+    initramfs: await inheritFile(spec.kernel.initramfs, constants.O_RDONLY),
+  };
+  const disks = [];
+  for (const { slot, path, readOnly } of spec.disks) {
+    disks.push({ slot, readOnly, descriptor: await inheritFile(path, readOnly ? constants.O_RDONLY : constants.O_RDWR) });
+  }
+  const { id, cpus, memoryBytes } = spec;
+  const confined = await spawnConfined({
+    command: binary,
+    args: qemuArguments({ id, accel, cpus, memoryBytes, descriptors, disks }),
+    ...{ uid: spec.uid, group, inherited },
+    environment: { [MARKER.vm]: id, [MARKER.directory]: spec.directory, [MARKER.driver]: QEMU_DRIVER },
+  });
+  return watchChild(confined, clock);
+};
+
+const openFor = async ({ id }: VmmSpec, path: string, flags: number): Promise<FileHandle> => {
+  try {
+    return await open(path, flags);
+  } catch (cause) {
+    throw new KilnError("VMM_FAILED", `the VM ${id} cannot be started: ${path} cannot be opened`, { cause, object: id });
+  }
+};
