@@ -85,13 +85,13 @@ const bootBounded = async (core: Core, record: VmRecord, context: OperationConte
   const stopwatch = new Stopwatch(core, context);
   stopwatch.phase("disks");
   const files = await prepareFiles(core, record, signal);
+  await using undo = new AsyncDisposableStack();
   const log = await core.logs.create(record.id);
+  undo.defer(() => log.close());
   stopwatch.phase("vmm");
   const vmm = await core.driver.boot(vmmSpec(core, record, files), { signal });
-  await using undo = new AsyncDisposableStack();
   undo.defer(() => vmm.kill());
   await core.checkpoint("start.booted");
-  undo.defer(() => log.close());
   core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
   stopwatch.phase("kernel");
   const session = await unlessEnded(record, vmm, connectAgent(core, record, vmm, signal));
