@@ -1,5 +1,4 @@
 import { homedir } from "node:os";
-import process from "node:process";
 import { Kiln } from "../kiln.ts";
 import { resolveHome, socketPathOf } from "./home.ts";
 import { UnixTransport } from "./unix-transport.ts";
