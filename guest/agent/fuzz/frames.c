@@ -21,7 +21,7 @@ static void add_command(void) {
   strcpy(e->id, "a");
   e->state = STATE_EXITED;
   e->reaped = e->has_stdin = true;
-  e->start.fd = -1;
+  e->start.fd = e->cgroup = -1;
   for (int i = 0; i < 2; i++) {
     e->out[i].watch.fd = -1;
     ring_open(&e->out[i].ring, WIRE_RING_BYTES);

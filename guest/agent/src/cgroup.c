@@ -1,17 +1,33 @@
 #include "cgroup.h"
 #include "file.h"
+#include "wire_constants.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CGROUPS "/sys/fs/cgroup"
 enum { PATH_BYTES = 160 };
 
-static void path_of(const char *id, const char *file, char path[PATH_BYTES]) { snprintf(path, PATH_BYTES, CGROUPS "/kiln.%s%s", id, file); }
+static bool taken[WIRE_EXECS];
+
+static void path_of(int cgroup, const char *file, char path[PATH_BYTES]) { snprintf(path, PATH_BYTES, CGROUPS "/kiln.%d%s", cgroup, file); }
+
+/* The number behind `name` in one of the cgroup's files; 0 where there is none. */
+static unsigned long value_of(int cgroup, const char *file, const char *name) {
+  char path[PATH_BYTES], text[512];
+  path_of(cgroup, file, path);
+  if (file_read(path, text, sizeof text) < 0) return 0;
+  const char *found = strstr(text, name);
+  return found ? strtoul(found + strlen(name), NULL, 10) : 0;
+}
 
 int cgroup_mount(void) {
   if (mount("cgroup2", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate") < 0) return errno;
@@ -25,24 +41,37 @@ int cgroup_mount(void) {
   return 0;
 }
 
-void cgroup_enter(const char *id) {
+/* One that a process which outlived its command is still in is passed over. */
+int cgroup_take(void) {
   char path[PATH_BYTES];
-  path_of(id, "", path);
-  mkdir(path, 0755);
-  path_of(id, "/cgroup.procs", path);
-  file_write(path, "0", 1);
+  for (int i = 0; i < (int)WIRE_EXECS; i++) {
+    path_of(i, "", path);
+    if (taken[i] || (mkdir(path, 0755) < 0 && (errno != EEXIST || value_of(i, "/cgroup.events", "populated ")))) continue;
+    taken[i] = true;
+    return i;
+  }
+  return -1;
 }
 
-bool cgroup_oom_killed(const char *id) {
-  char path[PATH_BYTES], events[512];
-  path_of(id, "/memory.events", path);
-  if (file_read(path, events, sizeof events) < 0) return false;
-  const char *kills = strstr(events, "oom_kill ");
-  return kills && strtoul(kills + strlen("oom_kill "), NULL, 10) > 0;
+void cgroup_give_back(int cgroup) {
+  if (cgroup >= 0) taken[cgroup] = false;
 }
 
-void cgroup_remove(const char *id) {
+unsigned long cgroup_oom_kills(int cgroup) { return cgroup < 0 ? 0 : value_of(cgroup, "/memory.events", "oom_kill "); }
+
+/* linux/sched.h, which musl's headers lack */
+#define CLONE_INTO_CGROUP_FLAG 0x200000000ull
+struct clone_arguments {
+  uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+pid_t cgroup_fork(int cgroup) {
   char path[PATH_BYTES];
-  path_of(id, "", path);
-  rmdir(path);
+  path_of(cgroup, "", path);
+  int fd = cgroup < 0 ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  struct clone_arguments arguments = {.flags = CLONE_INTO_CGROUP_FLAG, .exit_signal = SIGCHLD, .cgroup = (uint64_t)fd};
+  long pid = fd < 0 ? -1 : syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (pid < 0) pid = fork();
+  if (fd >= 0) close(fd);
+  return (pid_t)pid;
 }

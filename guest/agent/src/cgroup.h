@@ -1,14 +1,19 @@
-/* One cgroup (v2) per command, to learn of OOM kills. Everything here is best effort. */
+/*
+ * A cgroup (v2) for each command that runs, to learn of OOM kills. Everything here is best effort. Cgroups are used
+ * again: making one costs milliseconds, more than starting a small command.
+ */
 #ifndef KILN_CGROUP_H
 #define KILN_CGROUP_H
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* Mounts it and lets children have every controller. 0 or an errno. */
 int cgroup_mount(void);
-/* In the child: makes the command's cgroup and enters it. */
-void cgroup_enter(const char *id);
-/* Whether any process of it was killed for want of memory. */
-bool cgroup_oom_killed(const char *id);
-/* Stays while a process is in it. */
-void cgroup_remove(const char *id);
+/* An empty cgroup that nobody else has; -1 where there is none. */
+int cgroup_take(void);
+void cgroup_give_back(int cgroup);
+/* fork() whose child begins in the cgroup: moving it there later would wait for every CPU. For -1, or on a kernel before 5.7, just fork(). */
+pid_t cgroup_fork(int cgroup);
+/* How many processes of it were ever killed for want of memory. */
+unsigned long cgroup_oom_kills(int cgroup);
 #endif

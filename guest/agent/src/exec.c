@@ -23,6 +23,11 @@ struct exec *exec_of_stream(uint32_t stream) {
   return e;
 }
 
+static void give_back_cgroup(struct exec *e) {
+  cgroup_give_back(e->cgroup);
+  e->cgroup = -1;
+}
+
 /* Takes it off the table; its memory goes when no event can name it. */
 static void remove_exec(struct exec *e) {
   struct exec **at = &agent.execs.first;
@@ -30,6 +35,7 @@ static void remove_exec(struct exec *e) {
   *at = e->next;
   if (agent.execs.turn == e) agent.execs.turn = e->next;
   agent.execs.count--;
+  give_back_cgroup(e);
   loop_close_watch(agent.loop, &e->start);
   output_close(&e->out[0]);
   output_close(&e->out[1]);
@@ -74,7 +80,6 @@ static void on_start(struct watch *w, uint32_t events) {
     return;
   }
   answer_waiters(e, (uint16_t)get32(e->start_report), (int)get32(e->start_report + 4), (const char *)e->start_report + 8);
-  if (agent.cgroups) cgroup_remove(e->id);
   remove_exec(e);
 }
 
@@ -86,6 +91,8 @@ static struct exec *new_exec(const struct spawn_spec *spec) {
   e->tty = spec->tty;
   e->has_stdin = spec->has_stdin;
   e->drop = spec->drop;
+  e->cgroup = agent.cgroups ? cgroup_take() : -1;
+  e->oom_kills_before = cgroup_oom_kills(e->cgroup);
   e->start.fd = e->in.watch.fd = e->out[0].watch.fd = e->out[1].watch.fd = -1;
   return e;
 }
@@ -106,7 +113,8 @@ void exec_start(uint32_t request, const struct spawn_spec *spec) {
     reply_error(request, ERROR_LIMIT, 0, "%u commands run or are not forgotten", WIRE_EXECS);
     return;
   }
-  if (!(e = new_exec(spec)) || (error = spawn(spec, agent.cgroups, &s)) != 0) {
+  if (!(e = new_exec(spec)) || (error = spawn(spec, e->cgroup, &s)) != 0) {
+    if (e) give_back_cgroup(e);
     free(e);
     reply_error(request, ERROR_LIMIT, error, "the command cannot be started");
     return;
@@ -125,7 +133,6 @@ void exec_start(uint32_t request, const struct spawn_spec *spec) {
 
 bool exec_forget(struct exec *e) {
   if (!e->reaped) return false;
-  if (agent.cgroups) cgroup_remove(e->id);
   remove_exec(e);
   return true;
 }
@@ -138,10 +145,8 @@ void exec_reaped(pid_t pid, int status) {
   if (WIFSIGNALED(status)) e->signal = WTERMSIG(status);
   else e->exit_code = WEXITSTATUS(status);
   if (e->state == STATE_RUNNING) e->state = STATE_EXITED;
-  if (agent.cgroups) {
-    e->oom_killed = cgroup_oom_killed(e->id);
-    cgroup_remove(e->id);
-  }
+  e->oom_killed = cgroup_oom_kills(e->cgroup) > e->oom_kills_before;
+  give_back_cgroup(e);
   input_close(&e->in);
   output_leader_ended(&e->out[0], e->tty);
   output_leader_ended(&e->out[1], e->tty);

@@ -156,15 +156,12 @@ static int execute(char **argv, char **env) {
   return error;
 }
 
-static _Noreturn void child(const struct spawn_spec *spec, bool use_cgroup, const struct ends *e) {
+static _Noreturn void child(const struct spawn_spec *spec, const struct ends *e) {
   int report = e->child_report;
   struct user user;
   reset_signals();
   take_streams(spec, e);
-  if (use_cgroup) {
-    cgroup_enter(spec->id);
-    file_write("/proc/self/oom_score_adj", "0", 1);
-  }
+  if (getppid() == 1) file_write("/proc/self/oom_score_adj", "0", 1); /* PID 1's own is not for its children */
   umask(022);
   if (!user_find(spec->user, &user)) fail(report, ERROR_USER_UNKNOWN, 0, "no user %s in the image", spec->user);
   int error = make_directories(spec->cwd, 0755);
@@ -182,11 +179,11 @@ static void set_nonblocking(int fd) {
   if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-int spawn(const struct spawn_spec *spec, bool use_cgroup, struct spawned *result) {
+int spawn(const struct spawn_spec *spec, int cgroup, struct spawned *result) {
   struct ends e = {-1, -1, -1, -1, -1, -1, -1, -1};
   bool opened = (spec->tty ? open_terminal(spec, &e) : open_pipes(spec, &e)) && make_pipe(&e.parent_report, &e.child_report);
-  pid_t pid = opened ? fork() : -1;
-  if (pid == 0) child(spec, use_cgroup, &e);
+  pid_t pid = opened ? cgroup_fork(cgroup) : -1;
+  if (pid == 0) child(spec, &e);
   if (pid < 0) {
     int error = errno;
     close_all(&e);

@@ -30,6 +30,6 @@ struct spawned {
   int report; /* EOF: execve succeeded; else u32 ERROR, u32 errno, text */
 };
 
-/* 0 or an errno. The child leads a session of its own and inherits nothing but its three streams. */
-int spawn(const struct spawn_spec *spec, bool use_cgroup, struct spawned *result);
+/* 0 or an errno. The child begins in `cgroup` (-1: the agent's own), leads a session of its own and inherits nothing but its three streams. */
+int spawn(const struct spawn_spec *spec, int cgroup, struct spawned *result);
 #endif
