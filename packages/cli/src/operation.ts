@@ -5,6 +5,7 @@ import type { CommandContext } from "./context.ts";
 import { progressOf, type ProgressLine } from "./render/progress.ts";
 
 export interface Following {
+  readonly kiln: Kiln;
   readonly progress: ProgressLine;
   /** An interruption ends the operation, not only the waiting. */
   readonly cancel: boolean;
@@ -14,12 +15,8 @@ export interface Following {
 const UNDO_MS = 15_000;
 
 /** Follows an operation to its end with progress; throws what made it fail. */
-export const followOperation = async (
-  context: CommandContext,
-  kiln: Kiln,
-  operation: OperationView,
-  following: Following,
-): Promise<OperationView> => {
+export const followOperation = async (context: CommandContext, operation: OperationView, following: Following): Promise<OperationView> => {
+  const { kiln } = following;
   const onChange = context.host.stderr.isTTY ? (change: OperationView) => following.progress.show(progressOf(change)) : undefined;
   try {
     return await kiln.operations.result(operation, { signal: context.signal, onChange });

@@ -55,20 +55,25 @@ export class ApiClient {
 
   /** The parsed JSON of the answer; undefined where it has no body. */
   async json<T>(method: Method, path: string, request: ApiRequest = {}): Promise<T> {
-    return this.#tried(method, path, request, async (response) => {
-      const bytes = await collect(response.body, SDK_LIMITS.answerBytes);
-      if (bytes.length === 0) return undefined as T;
-      try {
-        return JSON.parse(new TextDecoder().decode(bytes)) as T;
-      } catch (cause) {
-        throw new KilnError("INTERNAL", `${method} ${path}: the daemon's answer is not JSON`, { cause });
-      }
+    return this.#tried({
+      method,
+      path,
+      request,
+      read: async (response) => {
+        const bytes = await collect(response.body, SDK_LIMITS.answerBytes);
+        if (bytes.length === 0) return undefined as T;
+        try {
+          return JSON.parse(new TextDecoder().decode(bytes)) as T;
+        } catch (cause) {
+          throw new KilnError("INTERNAL", `${method} ${path}: the daemon's answer is not JSON`, { cause });
+        }
+      },
     });
   }
 
   /** The answer's body as it arrives; only getting the answer is retried. */
   async stream(path: string, request: ApiRequest = {}): Promise<AsyncIterable<Uint8Array>> {
-    return this.#tried("GET", path, request, async (response) => response.body);
+    return this.#tried({ method: "GET", path, request, read: async (response) => response.body });
   }
 
   /** One JSON value a line. */
@@ -84,7 +89,7 @@ export class ApiClient {
     this.#transport.close();
   }
 
-  async #tried<T>(method: Method, path: string, request: ApiRequest, read: (response: TransportResponse) => Promise<T>): Promise<T> {
+  async #tried<T>({ method, path, request, read }: Tried<T>): Promise<T> {
     const signal = request.signal ?? NEVER;
     const headers: Record<string, string> = { accept: "application/json" };
     if (method !== "GET" && method !== "HEAD") headers["idempotency-key"] = this.newId();
@@ -113,6 +118,13 @@ export class ApiClient {
       },
     );
   }
+}
+
+interface Tried<T> {
+  readonly method: Method;
+  readonly path: string;
+  readonly request: ApiRequest;
+  readonly read: (response: TransportResponse) => Promise<T>;
 }
 
 /** Reads a failed answer to its end. */

@@ -27,7 +27,7 @@ const pullOne = async (
     const { image } = await importLayout(context, kiln, { reference, progress });
     return { image, upToDate: before?.digest === image.digest };
   }
-  const { result } = await followOperation(context, kiln, await kiln.images.pull(reference, { signal }), { progress, cancel: true });
+  const { result } = await followOperation(context, await kiln.images.pull(reference, { signal }), { kiln, progress, cancel: true });
   const after = await kiln.images.list({ signal });
   const image = after.find((one) => one.reference === reference) ?? after.find((one) => one.digest === result);
   if (image === undefined) throw new KilnError("IMAGE_NOT_FOUND", `${reference} was pulled and removed again`, { object: reference });

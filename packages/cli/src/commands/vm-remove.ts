@@ -19,7 +19,7 @@ const spec: CommandSpec = {
       names: command.args,
       act: async (name) => {
         try {
-          await followOperation(context, kiln, await kiln.vms.remove(name, { force, signal }), { progress, cancel: false });
+          await followOperation(context, await kiln.vms.remove(name, { force, signal }), { kiln, progress, cancel: false });
           return { name, removed: true };
         } catch (error) {
           if (force && error instanceof KilnError && error.code === "VM_NOT_FOUND") return { name, removed: false };

@@ -21,13 +21,13 @@ const spec: CommandSpec = {
     const { signal } = context;
     await using progress = new ProgressLine(context.host, { json: context.json });
     const stop = async (name: string): Promise<void> => {
-      await followOperation(context, kiln, await kiln.vms.stop(name, { timeoutMs, signal }), { progress, cancel: false });
+      await followOperation(context, await kiln.vms.stop(name, { timeoutMs, signal }), { kiln, progress, cancel: false });
     };
     return await forEachName(context, {
       names: command.args,
       act: async (name) => {
         await stop(name).catch(ignoreStopped);
-        await followOperation(context, kiln, await kiln.vms.start(name, { signal }), { progress, cancel: true });
+        await followOperation(context, await kiln.vms.start(name, { signal }), { kiln, progress, cancel: true });
         return kiln.vms.get(name, { signal });
       },
       print: (_, name) => name,

@@ -41,7 +41,7 @@ const spec: CommandSpec = {
     return await forEachName(context, {
       names: command.args,
       act: async (name) => {
-        await followOperation(context, kiln, await kiln.vms.start(name, { signal }), { progress, cancel: true });
+        await followOperation(context, await kiln.vms.start(name, { signal }), { kiln, progress, cancel: true });
         return kiln.vms.get(name, { signal });
       },
       print: (_, name) => name,

@@ -18,7 +18,7 @@ const spec: CommandSpec = {
     return await forEachName(context, {
       names: command.args,
       act: async (name) => {
-        await followOperation(context, kiln, await kiln.vms.stop(name, { timeoutMs, signal }), { progress, cancel: false });
+        await followOperation(context, await kiln.vms.stop(name, { timeoutMs, signal }), { kiln, progress, cancel: false });
         return { name };
       },
       print: (_, name) => name,

@@ -34,7 +34,7 @@ export const createWith = async (context: CommandContext, kiln: Kiln, request: C
   await using progress = new ProgressLine(context.host, { json: context.json });
   const resolved = await resolveImage(context, kiln, { request, progress });
   const operation = await kiln.vms.create(resolved, { signal: context.signal });
-  const { result, id } = await followOperation(context, kiln, operation, { progress, cancel: true });
+  const { result, id } = await followOperation(context, operation, { kiln, progress, cancel: true });
   if (result === null) throw new KilnError("INTERNAL", `the operation ${id} made a VM without an id`, { operation: id });
   return result;
 };

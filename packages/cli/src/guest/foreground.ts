@@ -35,7 +35,7 @@ export const attachAndStart = async (
     await session.connected;
     await using progress = new ProgressLine(context.host, { json: context.json });
     const operation = await kiln.vms.start(id, { signal: context.signal });
-    await followOperation(context, kiln, operation, { progress, cancel: true });
+    await followOperation(context, operation, { kiln, progress, cancel: true });
     await session.started;
   } catch (thrown) {
     throw beforeCommand(thrown);
