@@ -41,16 +41,19 @@ export class DebImageSource {
   async fetch(reference: string, options: FetchOptions): Promise<ResolvedImage> {
     const { signal } = options;
     const request = parseDebReference(reference);
-    options.onPhase("resolve packages");
     await using session = await this.#apt.open({ signal });
-    const packages = await session.resolve(request, { signal });
-    if (packages.length > LIMITS.layers) {
-      throw new KilnError("REFERENCE_INVALID", `${reference} is ${packages.length} packages, more than ${LIMITS.layers}`, {
-        object: reference,
-      });
-    }
-    options.onPhase("fetch packages");
-    const downloaded = await downloadFresh(this.#apt, session, { request, packages }, signal);
+    // a mirror may have dropped a version since the lists were fetched: then both are done again
+    const downloaded = await this.#apt.withFreshLists(async () => {
+      options.onPhase("resolve packages");
+      const packages = await session.resolve(request, { signal });
+      if (packages.length > LIMITS.layers) {
+        throw new KilnError("REFERENCE_INVALID", `${reference} is ${packages.length} packages, more than ${LIMITS.layers}`, {
+          object: reference,
+        });
+      }
+      options.onPhase("fetch packages");
+      return session.download(packages, { signal });
+    }, options);
     options.onPhase("unpack packages");
     const layers = await this.#unpack(downloaded, options);
     const root = await this.#assemble(downloaded, layers, signal);
@@ -116,23 +119,4 @@ const parseDebReference = (reference: string): DebRequest => {
     throw error;
   }
   throw new KilnError("REFERENCE_INVALID", `${reference} is not a deb: reference`, { object: reference });
-};
-
-/** Versions that a mirror has dropped since the lists were fetched are resolved again from new lists. */
-const downloadFresh = async (
-  apt: Apt,
-  session: AptSession,
-  wanted: { request: DebRequest; packages: readonly ExactPackage[] },
-  signal: AbortSignal,
-): Promise<readonly DownloadedPackage[]> => {
-  let { packages } = wanted;
-  let isFirst = true;
-  return apt.withFreshLists(
-    async () => {
-      if (!isFirst) packages = await session.resolve(wanted.request, { signal });
-      isFirst = false;
-      return session.download(packages, { signal });
-    },
-    { signal },
-  );
 };

@@ -74,9 +74,9 @@ export class Apt {
       return await action();
     } catch (error) {
       if (!(error instanceof KilnError) || !(await this.#mayRefreshHelp(error, options.signal))) throw error;
-      await this.refresh(options);
-      return action();
+      await this.#refreshFor(error, options);
     }
+    return action();
   }
 
   /** `apt-get update`, one for all who want it. Throws PACKAGE_FETCH_FAILED where it fails or takes rights that we lack. */
@@ -99,6 +99,20 @@ export class Apt {
       },
       options,
     );
+  }
+
+  /** Where the lists cannot be fetched, what was found before is still the answer. */
+  async #refreshFor(error: KilnError, options: { signal: AbortSignal }): Promise<void> {
+    try {
+      await this.refresh(options);
+    } catch (refreshError) {
+      if (!(refreshError instanceof KilnError) || options.signal.aborted) throw refreshError;
+      throw new KilnError(error.code, error.message, {
+        cause: new AggregateError([error, refreshError]),
+        object: error.object ?? undefined,
+        hint: error.hint,
+      });
+    }
   }
 
   async #mayRefreshHelp(error: KilnError, signal: AbortSignal): Promise<boolean> {
@@ -135,11 +149,7 @@ export class AptSession implements AsyncDisposable {
     const names = request.packages.map(packageArgument);
     const wanted = request.essential ? [...names, `?and(?essential,?architecture(${this.architecture}))`] : names;
     return this.#apt.withFreshLists(async () => {
-      const output = await this.#run(
-        "apt-get",
-        ["--simulate", "-qq", "--no-install-recommends", "install", "--", ...wanted],
-        options.signal,
-      );
+      const output = await this.#run("apt-get", ["--simulate", "-qq", "--no-install-recommends", "install", "--", ...wanted], options);
       const found = parseSimulation(output);
       // apt takes an unknown name for a pattern or for something that provides it
       const missing = request.packages.find((one) => !found.some((other) => other.name === one.name));
@@ -151,7 +161,7 @@ export class AptSession implements AsyncDisposable {
   /** What the lists say of one package; of its newest version if none is given. Throws PACKAGE_NOT_FOUND, PACKAGE_FETCH_FAILED. */
   async describe(wanted: PackageName, options: { signal: AbortSignal }): Promise<PackageFacts> {
     return this.#apt.withFreshLists(async () => {
-      const output = await this.#run("apt-cache", ["--no-all-versions", "show", "--", packageArgument(wanted)], options.signal);
+      const output = await this.#run("apt-cache", ["--no-all-versions", "show", "--", packageArgument(wanted)], options);
       const facts = parseStanza(output);
       if (facts?.name !== wanted.name) throw packageNotFound(wanted.name);
       return facts;
@@ -163,7 +173,7 @@ export class AptSession implements AsyncDisposable {
     this.#downloads += 1;
     const directory = join(this.#directory, `download-${this.#downloads}`);
     await mkdir(directory);
-    await this.#run("apt-get", ["-qq", "download", "--", ...packages.map(exactArgument)], options.signal, directory);
+    await this.#run("apt-get", ["-qq", "download", "--", ...packages.map(exactArgument)], { ...options, cwd: directory });
     const files = new Set(await readdir(directory));
     return packages.map((one) => {
       const file = fileName(one);
@@ -179,7 +189,7 @@ export class AptSession implements AsyncDisposable {
     await rm(this.#directory, { recursive: true, force: true });
   }
 
-  async #run(command: "apt-get" | "apt-cache", args: readonly string[], signal: AbortSignal, cwd = this.#directory): Promise<string> {
+  async #run(command: "apt-get" | "apt-cache", args: readonly string[], options: { signal: AbortSignal; cwd?: string }): Promise<string> {
     const cache = join(this.#directory, "cache");
     const settings = {
       "Dir::State::status": "/dev/null",
@@ -193,8 +203,8 @@ export class AptSession implements AsyncDisposable {
       "Acquire::http::Timeout": "60",
       "Acquire::https::Timeout": "60",
     };
-    const options = Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
-    return runApt(command, [...options, ...args], { signal, cwd });
+    const given = Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
+    return runApt(command, [...given, ...args], { cwd: this.#directory, ...options });
   }
 }
 
