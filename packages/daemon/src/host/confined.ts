@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { open } from "node:fs/promises";
 import { KilnError } from "@kiln/protocol";
 import { hasCode, identifyProcess, type ProcessIdentity } from "@kiln/std/node";
+import { findStrayDescriptors } from "./descriptors.ts";
 
 export interface ConfinedCommand {
   readonly command: string;
@@ -31,6 +33,7 @@ export interface ConfinedProcess {
 const TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** A VMM of ours opens about 40 descriptors. */
 const OPEN_FILES = 256;
+const FIRST_INHERITED = 3;
 
 /**
  * The command line that gives up every privilege before it becomes `command`: setpriv(1) for uid, groups,
@@ -56,11 +59,12 @@ export const spawnConfined = async (command: ConfinedCommand): Promise<ConfinedP
     throw new KilnError("VMM_FAILED", `${command.command} would run as root; give it a uid of its own`);
   }
   const [tool = "", ...args] = confinedArgv(command);
+  await using nothing = await open("/dev/null", "r+");
   const child = spawn(tool, args, {
     cwd: "/",
     detached: true,
     env: { PATH: TOOL_PATH, LC_ALL: "C", ...command.environment },
-    stdio: ["ignore", "ignore", "pipe", ...command.inherited],
+    stdio: ["ignore", "ignore", "pipe", ...command.inherited, ...coverStrays(await findStrayDescriptors(), command.inherited, nothing.fd)],
   });
   const { pid } = child;
   if (pid === undefined) throw await spawnFailure(child, tool);
@@ -69,6 +73,14 @@ export const spawnConfined = async (command: ConfinedCommand): Promise<ConfinedP
   // An unreaped child keeps its pid, so null means a zombie: its end arrives as the child's "exit".
   if (identity === null) throw new KilnError("VMM_FAILED", `${command.command} ended as soon as it was started: ${await readAll(child)}`);
   return { child, identity, ended };
+};
+
+/** A stray descriptor cannot be closed in the child, but another be put in its place; "ignore" leaves a number above 2 as it is. */
+const coverStrays = (strays: readonly number[], inherited: readonly number[], nothing: number): readonly (number | "ignore")[] => {
+  const first = FIRST_INHERITED + inherited.length;
+  return Array.from({ length: Math.max(0, Math.max(0, ...strays) + 1 - first) }, (_, at) =>
+    strays.includes(first + at) ? nothing : "ignore",
+  );
 };
 
 const spawnFailure = async (child: ChildProcess, tool: string): Promise<KilnError> => {
