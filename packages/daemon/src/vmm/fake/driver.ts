@@ -1,0 +1,109 @@
+import type { Duplex } from "node:stream";
+import { KilnError } from "@kiln/protocol";
+import { Deferred } from "@kiln/std";
+import type { Driver, DriverCapabilities, DriverReport, KernelFiles, Vmm, VmmEnd, VmmRef, VmmSpec } from "../../vms/driver.port.ts";
+import { FakeHost, type FakeMachine } from "./host.ts";
+
+const NAME = "fake";
+const ACCEL = "none";
+
+/** Runs no guests: each VM is a scripted guest in this process. For tests of everything above a driver. */
+export class FakeDriver implements Driver {
+  readonly name = NAME;
+  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: false, accels: [ACCEL] };
+  readonly #host: FakeHost;
+
+  constructor(host: FakeHost = new FakeHost()) {
+    this.#host = host;
+  }
+
+  async probe(_kernel: KernelFiles | null, options: { signal: AbortSignal }): Promise<DriverReport> {
+    options.signal.throwIfAborted();
+    return { name: NAME, version: "1.0.0", accel: ACCEL, reason: "a fake guest needs no processor of its own" };
+  }
+
+  async boot(spec: VmmSpec, { signal }: { signal: AbortSignal }): Promise<Vmm> {
+    signal.throwIfAborted();
+    const fault = this.#host.options.faultOf?.(spec) ?? null;
+    const machine = this.#host.start(spec);
+    try {
+      if (fault === "refuse")
+        throw new KilnError("VMM_FAILED", `the VM ${spec.id} could not be started: asked to fail`, { object: spec.id });
+      await this.#host.clock.sleep(fault === "hang" ? Infinity : (this.#host.options.bootMs ?? 0), { signal });
+      signal.throwIfAborted();
+    } catch (error) {
+      machine.end({ reason: "killed" });
+      throw error;
+    }
+    const vmm = new FakeVmm(machine);
+    if (fault === "die") machine.end({ reason: "vmm-died", detail: "asked to die" });
+    return vmm;
+  }
+
+  async adopt(ref: VmmRef, { signal }: { signal: AbortSignal }): Promise<Vmm | null> {
+    signal.throwIfAborted();
+    const machine = this.#host.find(ref.vmId);
+    return machine === null || machine.identity.pid !== ref.identity.pid ? null : new FakeVmm(machine);
+  }
+
+  async endStrays(directory: string): Promise<number> {
+    const strays = [...this.#host.machines].filter(({ spec }) => `${spec.directory}/`.startsWith(`${directory.replace(/\/+$/, "")}/`));
+    for (const machine of strays) machine.end({ reason: "killed" });
+    return strays.length;
+  }
+}
+
+class FakeVmm implements Vmm {
+  readonly ref: VmmRef;
+  readonly ended: Promise<VmmEnd>;
+  readonly #machine: FakeMachine;
+  #detached = false;
+  #over = false;
+
+  constructor(machine: FakeMachine) {
+    const { identity, spec } = machine;
+    this.ref = { driver: NAME, vmId: spec.id, identity, directory: spec.directory, accel: ACCEL };
+    this.#machine = machine;
+    const ended = new Deferred<VmmEnd>();
+    this.ended = ended.promise;
+    void machine.ended.then((end) => {
+      this.#over = true;
+      if (!this.#detached) ended.resolve(end);
+    });
+  }
+
+  async openAgentChannel({ signal }: { signal: AbortSignal }): Promise<Duplex> {
+    this.#require(signal);
+    return this.#machine.guest.openChannel();
+  }
+
+  async console({ signal }: { signal: AbortSignal }): Promise<Uint8Array> {
+    signal.throwIfAborted();
+    return new TextEncoder().encode(this.#over ? "" : this.#machine.console);
+  }
+
+  async pause({ signal }: { signal: AbortSignal }): Promise<void> {
+    this.#require(signal);
+    this.#machine.paused = true;
+  }
+
+  async resume({ signal }: { signal: AbortSignal }): Promise<void> {
+    this.#require(signal);
+    this.#machine.paused = false;
+  }
+
+  async kill(): Promise<void> {
+    if (this.#detached) return;
+    this.#machine.end({ reason: "killed" });
+    await this.ended;
+  }
+
+  async detach(): Promise<void> {
+    this.#detached = true;
+  }
+
+  #require(signal: AbortSignal): void {
+    signal.throwIfAborted();
+    if (this.#over || this.#detached) throw new KilnError("VMM_FAILED", `the VMM of ${this.ref.vmId} is not held any more`);
+  }
+}
