@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
@@ -79,6 +79,33 @@ suite("apt", () => {
         await assert.rejects(resolve(name), { code: "REFERENCE_INVALID" }, name);
       }
     }));
+
+  test(
+    "I1 a host without lists fetches them once for all who ask, where it may",
+    { skip: process.getuid?.() === 0 ? false : "needs root" },
+    async () => {
+      const home = await mkdtemp(join(tmpdir(), "kiln apt lists "));
+      const lists = join(home, "lists");
+      await mkdir(join(lists, "partial"), { recursive: true });
+      await writeFile(join(home, "apt.conf"), `Dir::State::lists "${lists}/";\n`);
+      const before = process.env["APT_CONFIG"];
+      process.env["APT_CONFIG"] = join(home, "apt.conf");
+      try {
+        await withApt(async (apt) => {
+          const resolve = async (): Promise<number> => {
+            await using session = await apt.open({ signal });
+            return (await session.resolve({ packages: named("busybox-static"), essential: false }, { signal })).length;
+          };
+          assert.deepEqual(await Promise.all([resolve(), resolve(), resolve()]), [1, 1, 1]);
+        });
+        assert.ok((await readdir(lists)).some((name) => name.includes("_Packages")));
+      } finally {
+        if (before === undefined) delete process.env["APT_CONFIG"];
+        else process.env["APT_CONFIG"] = before;
+        await rm(home, { recursive: true });
+      }
+    },
+  );
 
   test("I2 two downloads at once do not wait for each other's lock", () =>
     withApt(async (apt) => {
