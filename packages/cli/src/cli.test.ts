@@ -92,6 +92,12 @@ describe("lists", () => {
     assert.equal((await kiln(["ps", "-aq", "--filter", "status=exited"], { home })).stdout, "ffffffffffff\n");
     assert.match((await kiln(["ps", "-a", "--filter", "name=old"], { home })).stdout, /Exited \(2\)/);
   });
+  test("ps shortens long commands unless told not to", async () => {
+    await using stub = await StubDaemon.listen();
+    stub.on("GET", "/v1/vms", () => ({ json: [aVm({ command: ["sh", "-c", "x".repeat(50)] })] }));
+    assert.match((await kiln(["ps"], { home: stub.home })).stdout, /"sh -c x{16,17}…/);
+    assert.match((await kiln(["ps", "--no-trunc"], { home: stub.home })).stdout, /"sh -c x{50}"/);
+  });
   test("a name of a hostile guest is escaped in tables and whole in JSON", async () => {
     await using stub = await StubDaemon.listen();
     const hostile = aVm({ command: ["\u001b[2J\nrm"] });

@@ -9,10 +9,10 @@ const spec: CommandSpec = {
       .option("--no-trunc", "do not shorten digests")
       .addHelpText("after", examples("kiln images", "kiln images --json")),
   run: async (context, command) => {
-    const options = command.opts<{ readonly quiet?: boolean; readonly trunc: boolean }>();
+    const options = command.opts<{ readonly quiet?: boolean; readonly trunc?: boolean }>();
     const kiln = await context.connect();
     const images = await kiln.images.list({ signal: context.signal });
-    const shorten = (digest: string) => (options.trunc ? digest.slice(0, "sha256:".length + 12) : digest);
+    const shorten = (digest: string) => (options.trunc !== false ? digest.slice(0, "sha256:".length + 12) : digest);
     if (context.json) return context.printJson(images);
     if (options.quiet === true) return context.print(images.map((image) => `${image.digest}\n`).join(""));
     const rows = images.map((image) => [

@@ -3,8 +3,8 @@ import { relayToEnd } from "../guest/foreground.ts";
 import { shapeOf } from "../guest/vm-shape.ts";
 
 interface AttachOptions {
-  readonly stdin: boolean;
-  readonly sigProxy: string | boolean;
+  readonly stdin?: boolean;
+  readonly sigProxy?: boolean;
 }
 
 const spec: CommandSpec = {
@@ -20,7 +20,7 @@ const spec: CommandSpec = {
     const kiln = await context.connect();
     const vm = await kiln.vms.get(name, { signal: context.signal });
     const shape = shapeOf(vm);
-    const stdin = options.stdin && shape.stdin;
+    const stdin = options.stdin !== false && shape.stdin;
     await using session = kiln.vms.attach(vm.id, { stdin, signal: context.signal });
     await session.started;
     return await relayToEnd(context, session, { tty: shape.tty, stdin, proxySignals: options.sigProxy !== false });

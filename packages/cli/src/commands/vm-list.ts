@@ -7,7 +7,8 @@ import { formatAge, formatDuration } from "../render/units.ts";
 interface ListOptions {
   readonly all?: boolean;
   readonly quiet?: boolean;
-  readonly trunc: boolean;
+  /** false with --no-trunc; commander sets no default for options that are declared late. */
+  readonly trunc?: boolean;
   readonly filter?: readonly string[];
 }
 
@@ -72,7 +73,7 @@ const spec: CommandSpec = {
     const vms = (await kiln.vms.list({ signal: context.signal })).filter(shown).toSorted((a, b) => b.createdAt.localeCompare(a.createdAt));
     if (context.json) await context.printJson(vms);
     else if (options.quiet === true) await context.print(vms.map((vm) => `${vm.id}\n`).join(""));
-    else await context.print(renderVms(vms, { nowMs: Date.now(), truncate: options.trunc }));
+    else await context.print(renderVms(vms, { nowMs: Date.now(), truncate: options.trunc !== false }));
   },
 };
 export default spec;
