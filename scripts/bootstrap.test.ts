@@ -25,8 +25,8 @@ interface Checkout {
     args: readonly string[],
     options?: { env?: NodeJS.ProcessEnv; cwd?: string; killOnceThereIs?: string },
   ): Promise<Answer>;
-  /** How often `npm ci` began. */
-  installs(): Promise<number>;
+  /** A line for each `npm ci` that began: the version of the Node that npm runs on, and the arguments. */
+  installs(): Promise<readonly string[]>;
 }
 
 const LOCK = JSON.stringify({ packages: { "": {}, [`node_modules/node-linux-${ARCH}`]: { version: "1.0.0", integrity: "sha512-x" } } });
@@ -34,7 +34,7 @@ const LOCK = JSON.stringify({ packages: { "": {}, [`node_modules/node-linux-${AR
 /** A stand-in for npm that takes a moment and leaves what npm leaves, the hidden lockfile last. */
 const NPM = `#!/bin/sh
 [ "$1" = ci ] || exit 0
-echo ci >>"$COUNT"
+echo "$(node -p process.versions.node) $*" >>"$COUNT"
 rm -rf node_modules
 mkdir -p node_modules/node-linux-${ARCH}/bin
 echo '{}' >node_modules/node-linux-${ARCH}/package.json
@@ -88,10 +88,11 @@ const createCheckout = async (context: TestContext): Promise<Checkout> => {
   await writeFile(join(root, "guest/agent/build"), 'echo built >>"$COUNT.agent"\necho agent >"$1"\nchmod +x "$1"\n');
   await writeFile(join(root, "guest/agent/init.c"), "int main;\n");
   await writeScript(join(bin, "npm"), NPM);
+  await symlink(process.execPath, join(bin, "node"));
   return {
     root,
     run: (...call) => runIn(root, bin, call),
-    installs: async () => (await readFile(join(root, "count"), "utf8").catch(() => "")).split("\n").length - 1,
+    installs: async () => (existsSync(join(root, "count")) ? await readFile(join(root, "count"), "utf8") : "").split("\n").slice(0, -1),
   };
 };
 
@@ -119,7 +120,7 @@ test("twenty first uses at once install once, and all of them run what was asked
     assert.equal(code, 0, stderr);
     assert.deepEqual(JSON.parse(stdout), { cwd: checkout.root, args: [`call ${index}`] });
   }
-  assert.equal(await checkout.installs(), 1);
+  assert.equal((await checkout.installs()).length, 1);
   assert.equal(await readFile(join(checkout.root, "count.agent"), "utf8"), "built\n");
 });
 
@@ -127,10 +128,10 @@ test("an installation that was killed half-way is not taken for whole", async (c
   const checkout = await createCheckout(context);
   const killed = await checkout.run("./kiln", [], { killOnceThereIs: join(checkout.root, "count") });
   assert.equal(killed.signal, "SIGKILL");
-  assert.equal(await checkout.installs(), 1);
+  assert.equal((await checkout.installs()).length, 1);
   const next = await checkout.run("./kiln", ["ps"]);
   assert.equal(next.code, 0, next.stderr);
-  assert.equal(await checkout.installs(), 2);
+  assert.equal((await checkout.installs()).length, 2);
 });
 
 test("a later use is silent, and starts no program but node", async (context) => {
@@ -164,7 +165,7 @@ test("a changed agent is built again, a changed lockfile installed again, and a 
   await checkout.run("./kiln", []);
   await touch(join(checkout.root, "package-lock.json"));
   await checkout.run("./kiln", []);
-  assert.equal(await checkout.installs(), 1);
+  assert.equal((await checkout.installs()).length, 1);
   await writeFile(join(checkout.root, "guest/agent/init.c"), "int other;\n");
   await touch(join(checkout.root, "guest/agent/init.c"));
   await checkout.run("./kiln", []);
@@ -172,7 +173,7 @@ test("a changed agent is built again, a changed lockfile installed again, and a 
   await writeFile(join(checkout.root, "package-lock.json"), LOCK.replace("sha512-x", "sha512-y"));
   await touch(join(checkout.root, "package-lock.json"));
   await checkout.run("./kiln", []);
-  assert.equal(await checkout.installs(), 2);
+  assert.equal((await checkout.installs()).length, 2);
 });
 
 test("what npm says is shown when it fails, with a log to read, and the next use tries again", async (context) => {
@@ -203,7 +204,7 @@ test("anybody else is told the one line that root has to run, and nothing is beg
   const checkout = await createCheckout(context);
   const machine = await createBareMachine(checkout, 1000);
   const { code, stdout, stderr } = await checkout.run("./kiln", ["ps"], { env: machine.env });
-  assert.deepEqual([code, stdout, await machine.calls(), await checkout.installs()], [1, "", "", 0]);
+  assert.deepEqual([code, stdout, await machine.calls(), (await checkout.installs()).length], [1, "", "", 0]);
   assert.match(stderr, /^ {2}sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends .*musl-tools.*'$/m);
 });
 
@@ -215,4 +216,34 @@ test("a machine that Kiln does not run on is told so", async (context) => {
   await writeScript(join(checkout.root, "../bin/uname"), "#!/bin/sh\necho Darwin\n");
   const mac = await checkout.run("./kiln", ["ps"]);
   assert.deepEqual([mac.code, mac.stderr], [1, "kiln: Kiln runs on Linux; this is Darwin\n"]);
+});
+
+test("npm runs on the pinned Node where the machine's is old, since it leaves out what wants a newer one", async (context) => {
+  const checkout = await createCheckout(context);
+  const node = join(checkout.root, "../bin/node");
+  await rm(node);
+  await writeScript(node, '#!/bin/sh\n[ "$2" = process.versions.node ] && echo 18.20.4 || echo false\n');
+  const { code, stderr } = await checkout.run("./kiln", ["ps"]);
+  assert.equal(code, 0, stderr);
+  const [first = "", second = ""] = await checkout.installs();
+  assert.match(first, /^18\.20\.4 ci .*--omit=dev/);
+  assert.match(second, /^(?!18).* ci .*--include=dev/);
+});
+
+test("an optional package for this machine that npm left out makes the tree incomplete, one for another machine does not", async (context) => {
+  const checkout = await createCheckout(context);
+  const lock = JSON.parse(LOCK) as { packages: Record<string, object> };
+  lock.packages["node_modules/other"] = { version: "1.0.0", integrity: "sha512-o", optional: true, os: ["darwin"], cpu: ["arm64"] };
+  await writeFile(join(checkout.root, "package-lock.json"), JSON.stringify(lock));
+  await writeScript(
+    join(checkout.root, "../bin/npm"),
+    NPM.replace("cp package-lock.json", `echo '${LOCK}' >`).replace(" node_modules/.package", "node_modules/.package"),
+  );
+  assert.equal((await checkout.run("./kiln", ["ps"])).code, 0);
+  lock.packages["node_modules/native"] = { version: "1.0.0", integrity: "sha512-n", optional: true, os: ["linux"], cpu: [ARCH] };
+  await writeFile(join(checkout.root, "package-lock.json"), JSON.stringify(lock));
+  await touch(join(checkout.root, "package-lock.json"));
+  const { code, stderr } = await checkout.run("./kiln", ["ps"]);
+  assert.equal(code, 1);
+  assert.match(stderr, /incomplete: node_modules\/native is missing/);
 });

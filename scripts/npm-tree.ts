@@ -11,7 +11,14 @@ interface LockedPackage {
   readonly integrity?: string;
   readonly link?: boolean;
   readonly optional?: boolean;
+  readonly os?: readonly string[];
+  readonly cpu?: readonly string[];
+  readonly libc?: readonly string[];
 }
+
+/** An optional package is left out where it is made for another machine. The pinned Node is linked with glibc. */
+const isForThisMachine = ({ os, cpu, libc }: LockedPackage): boolean =>
+  os?.includes(process.platform) === true && cpu?.includes(process.arch) === true && libc?.includes("glibc") !== false;
 
 const readPackages = (path: string): Readonly<Record<string, LockedPackage>> => {
   const lock = JSON.parse(readFileSync(path, "utf8")) as { readonly packages: Readonly<Record<string, LockedPackage>> };
@@ -26,7 +33,7 @@ export const findDifference = (root: string): string | null => {
   for (const [path, wanted] of Object.entries(readPackages(join(root, "package-lock.json")))) {
     if (!path.startsWith("node_modules/")) continue;
     const found = installed[path];
-    if (found === undefined && wanted.optional === true) continue;
+    if (found === undefined && wanted.optional === true && !isForThisMachine(wanted)) continue;
     if (found === undefined) return `${path} is missing`;
     if (wanted.link !== true && found.integrity !== wanted.integrity) return `${path} is not version ${wanted.version}`;
     if (!existsSync(join(root, path, "package.json"))) return `${path} was removed`;
