@@ -3,8 +3,10 @@ import { execFileSync } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, readSync, statSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import fc from "fast-check";
 import { Ext4Error } from "./index.ts";
-import { buildTar } from "../tar/tar-writer.fixture.ts";
+import { TarError } from "../tar/index.ts";
+import { buildTar, sealHeader } from "../tar/tar-writer.fixture.ts";
 import type { TarSpec } from "../tar/tar-writer.fixture.ts";
 import { assertClean, assertSameTree, buildImage, listTree, skipMount, withMount, withScratch } from "./image.fixture.ts";
 
@@ -241,6 +243,40 @@ test("directories that nobody names count too, and none is deeper than programs 
     const deeper = [{ path: `${deep}f` }, { path: "s", type: "symlink" as const, link: deep }, { path: `s/${deep}f` }];
     assert.throws(build(deeper, {}), { name: "Ext4Error", code: "PATH_UNSAFE" });
   });
+});
+
+test("whatever the bytes of a layer, there is a clean image or a typed error", { timeout: 60_000 }, () => {
+  const seed = buildTar(EVERYTHING.filter((spec) => !spec.path.startsWith("sizes")));
+  const headers = Array.from({ length: seed.length / 512 }, (_, index) => index * 512).filter(
+    (at) => seed.toString("latin1", at + 257, at + 262) === "ustar",
+  );
+  const change = fc.record({
+    header: fc.constantFrom(...headers),
+    at: fc.nat({ max: 511 }),
+    byte: fc.oneof(fc.nat({ max: 255 }), fc.constantFrom(0x2e, 0x2f, 0x30, 0x31, 0x35)),
+  });
+  let clean = 0;
+  fc.assert(
+    fc.property(fc.array(change, { minLength: 1, maxLength: 4 }), (changes) => {
+      const tar = Buffer.from(seed);
+      for (const { header, at, byte } of changes) {
+        tar[header + at] = byte;
+        sealHeader(tar.subarray(header, header + 512));
+      }
+      withScratch((scratch) => {
+        try {
+          buildImage(join(scratch, "image"), [tar]);
+        } catch (error) {
+          assert.ok(error instanceof Ext4Error || error instanceof TarError, String(error));
+          return;
+        }
+        clean += 1;
+        assertClean(join(scratch, "image"));
+      });
+    }),
+    { numRuns: 150 },
+  );
+  assert.ok(clean > 30, `${clean} of 150 were clean`);
 });
 
 test("an image over the limit is refused, in bytes and in entries", () => {
