@@ -62,6 +62,7 @@ describe("progress", { skip: !hasScript }, () => {
     assert.equal(exitCode, 0, screen);
     assert(screen.includes("web: rootfs.build  [############------------]  1 layers / 2 layers"), JSON.stringify(screen));
     assert(screen.includes(`${ID}\r\n`));
+    assert(!screen.includes("\u001b[?25l"), "the cursor stays: what follows may be a shell");
   });
   test("is silent without a terminal, and with --json", async () => {
     await using stub = await withVm();

@@ -80,7 +80,7 @@ export class ProgressLine implements AsyncDisposable {
     if (this.#draw === null) {
       // Loaded here: what is quick, and what has no terminal, never needs it.
       const { createLogUpdate } = await import("log-update");
-      const line = createLogUpdate(this.#host.stderr);
+      const line = createLogUpdate(this.#host.stderr, { showCursor: true });
       this.#draw = line;
       this.#erase = () => line.clear();
     }
