@@ -58,7 +58,8 @@ describe("I35 kill -9 of the daemon at each point of a first run: the next comma
     test(`killed at ${point}`, async () => {
       await forget(lacking);
       const killed = await home.kiln(HELLO, { env: { KILN_TEST: "1", KILN_FAILPOINT: `${point}=kill` } });
-      assert.match(await home.daemonLog(), new RegExp(`failpoint ${point} kill`), `${point} was not met: ${JSON.stringify(killed)}`);
+      const isMet = async (): Promise<boolean> => (await home.daemonLog()).includes(`failpoint ${point} kill`);
+      await waitUntil(isMet, `${point} to be met after ${JSON.stringify(killed)}`);
       const again = await home.kiln(HELLO);
       assert.deepEqual(again, { code: 0, stdout: "hello\n", stderr: "" });
       for (const vm of await home.json<VmView[]>("ps", "-a")) await home.ok("rm", "-f", vm.id);

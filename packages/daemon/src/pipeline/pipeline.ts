@@ -1,5 +1,6 @@
 import { KilnError } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
+import { parseSupportedReference } from "../images/reference.ts";
 import type { ResolvedImage } from "../images/ports.ts";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
@@ -32,9 +33,10 @@ export class Pipeline {
     this.#parts = parts;
   }
 
-  /** The image under `reference`; fetched where it is missing, or in any case with `pull: "always"`. */
+  /** The image under `reference`; fetched where it is missing, or in any case with `pull: "always"`. Throws REFERENCE_INVALID, IMAGE_NOT_FOUND. */
   async ensureImage(reference: string, options: WorkOptions & { pull: "missing" | "always" | "never" }): Promise<ImageRecord> {
     const { images, work, sources } = this.#parts;
+    parseSupportedReference(reference);
     const source = sources.find((one) => one.accepts(reference));
     const find = async (): Promise<ImageRecord | null> => {
       const record = images.getImage(reference);
