@@ -39,6 +39,11 @@ export class Kiln implements Disposable {
     return this.#api.json("GET", "/v1/doctor", options);
   }
 
+  /** The names of the points at which a test can make the daemon fail. */
+  failpoints(options?: CallOptions): Promise<string[]> {
+    return this.#api.json("GET", "/v1/failpoints", options);
+  }
+
   /** What lies on the disk. */
   df(options?: CallOptions): Promise<DfReport> {
     return this.#api.json("GET", "/v1/df", options);

@@ -13,9 +13,17 @@ const render = (report: DoctorReport): string => {
 };
 
 const spec: CommandSpec = {
-  configure: (command) => command.addHelpText("after", examples("kiln doctor", "kiln doctor --json")),
-  run: async (context) => {
+  configure: (command) =>
+    command
+      .option("--failpoints", "list the points at which a test can make the daemon fail")
+      .addHelpText("after", examples("kiln doctor", "kiln doctor --json")),
+  run: async (context, command) => {
     const kiln = await context.connect();
+    if (command.opts<{ readonly failpoints?: boolean }>().failpoints === true) {
+      const names = await kiln.failpoints({ signal: context.signal });
+      await (context.json ? context.printJson(names) : context.print(names.map((name) => `${name}\n`).join("")));
+      return 0;
+    }
     const report = await kiln.doctor({ signal: context.signal });
     if (context.json) await context.printJson(report);
     else await context.print(render(report));
