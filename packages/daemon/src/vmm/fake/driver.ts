@@ -57,6 +57,7 @@ class FakeVmm implements Vmm {
   readonly ref: VmmRef;
   readonly ended: Promise<VmmEnd>;
   readonly #machine: FakeMachine;
+  #channel: Duplex | null = null;
   #detached = false;
   #over = false;
 
@@ -74,7 +75,8 @@ class FakeVmm implements Vmm {
 
   async openAgentChannel({ signal }: { signal: AbortSignal }): Promise<Duplex> {
     this.#require(signal);
-    return this.#machine.guest.openChannel();
+    this.#channel = this.#machine.guest.openChannel();
+    return this.#channel;
   }
 
   async console({ signal }: { signal: AbortSignal }): Promise<Uint8Array> {
@@ -100,6 +102,7 @@ class FakeVmm implements Vmm {
 
   async detach(): Promise<void> {
     this.#detached = true;
+    this.#channel?.destroy();
   }
 
   #require(signal: AbortSignal): void {
