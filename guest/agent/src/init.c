@@ -43,16 +43,26 @@ static void load_boot_modules(void) {
   }
 }
 
+/* Where it is a virtio-mmio device and not yet driven; an initramfs without them is fine. */
+static void load_vsock_modules(void) {
+  static const char *const names[] = {"virtio_mmio", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) module_load(names[i]);
+}
+
 /* The port appears a moment after its driver. Where there is none, the vsock listener is taken. */
 static void open_channel(void) {
   int64_t vsock_from = loop_now_ms() + PORT_FIRST_MS;
+  bool loaded = false;
   for (;;) {
     int port = transport_open_port();
     if (port >= 0) {
       channel_open_port(port);
       return;
     }
-    int listener = loop_now_ms() < vsock_from ? -1 : transport_open_vsock();
+    bool late = loop_now_ms() >= vsock_from;
+    if (late && !loaded) load_vsock_modules();
+    loaded = late;
+    int listener = late ? transport_open_vsock() : -1;
     if (listener >= 0) {
       channel_open_listener(listener);
       return;

@@ -1,6 +1,9 @@
-/* The agent without init's duties, for tests on a host: `--port FD` or `--listen SOCKET-PATH`. SETUP does nothing; POWEROFF exits. */
+/* The agent without init's duties, for tests on a host: `--port FD`, `--listen SOCKET-PATH` or `--vsock -`.
+ * SETUP does nothing; POWEROFF exits. `--relay -` is no agent: it joins its stdin and stdout to the vsock listener of this machine. */
 #include "agent.h"
+#include "transport.h"
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +36,20 @@ static int listen_at(const char *path) {
   return fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0 ? fd : -1;
 }
 
+/* Copies until either side ends. */
+static int relay(int peer) {
+  struct pollfd sides[] = {{.fd = 0, .events = POLLIN}, {.fd = peer, .events = POLLIN}};
+  char bytes[4096];
+  while (poll(sides, 2, -1) > 0) {
+    for (int i = 0; i < 2; i++) {
+      if (!sides[i].revents) continue;
+      ssize_t n = read(sides[i].fd, bytes, sizeof bytes);
+      if (n <= 0 || write(i == 0 ? peer : 1, bytes, (size_t)n) != n) return 0;
+    }
+  }
+  return 1;
+}
+
 static int inherit(int fd) {
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -41,8 +58,9 @@ static int inherit(int fd) {
 
 int main(int argc, char **argv) {
   if (argc != 3) return 2;
-  bool listens = strcmp(argv[1], "--listen") == 0;
-  int fd = listens ? listen_at(argv[2]) : inherit(atoi(argv[2]));
+  if (strcmp(argv[1], "--relay") == 0) return relay(transport_dial_vsock(1)); /* VMADDR_CID_LOCAL */
+  bool is_vsock = strcmp(argv[1], "--vsock") == 0, listens = is_vsock || strcmp(argv[1], "--listen") == 0;
+  int fd = is_vsock ? transport_open_vsock() : listens ? listen_at(argv[2]) : inherit(atoi(argv[2]));
   if (fd < 0) return 2;
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_PDEATHSIG, SIGKILL);

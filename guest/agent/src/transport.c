@@ -42,3 +42,12 @@ int transport_open_vsock(void) {
   close(fd);
   return -1;
 }
+
+int transport_dial_vsock(unsigned cid) {
+  struct vsock_address address = {.family = AF_VSOCK, .port = WIRE_VSOCK_PORT, .cid = cid};
+  int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+  close(fd);
+  return -1;
+}

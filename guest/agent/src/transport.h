@@ -6,4 +6,6 @@
 int transport_open_port(void);
 /* A listener on WIRE_VSOCK_PORT; -1 where the kernel has no vsock. */
 int transport_open_vsock(void);
+/* A connection to such a listener; -1 where there is none. */
+int transport_dial_vsock(unsigned cid);
 #endif
