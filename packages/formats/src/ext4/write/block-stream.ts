@@ -9,6 +9,11 @@ const BUFFER_BYTES = 1 << 20;
 /** All extents of an image are kept until its end. More than this are files made of holes. */
 const MAX_EXTENTS = 16_000_000;
 const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
+/** A run of at least this length is not worth a copy. */
+const DIRECT_BYTES = 256 << 10;
+
+/** Looks at the first byte first: it settles nearly all blocks. */
+const isZeroBlock = (bytes: Uint8Array, at: number): boolean => bytes[at] === 0 && ZERO_BLOCK.compare(bytes, at, at + BLOCK_BYTES) === 0;
 
 /** The content of one file as it lies on the disk. */
 export interface FileContent {
@@ -53,13 +58,32 @@ export class BlockStream {
   append(bytes: Uint8Array): void {
     let at = 0;
     while (at < bytes.length) {
-      const taken = Math.min(BLOCK_BYTES - this.#partial, bytes.length - at);
+      const left = bytes.length - at;
+      if (this.#partial === 0 && left >= BLOCK_BYTES) {
+        at += this.#appendBlocks(bytes, at);
+        continue;
+      }
+      const taken = Math.min(BLOCK_BYTES - this.#partial, left);
       this.#buffer.set(taken === bytes.length ? bytes : bytes.subarray(at, at + taken), this.#fill + this.#partial);
       this.#partial += taken;
       at += taken;
       if (this.#partial === BLOCK_BYTES) this.#finishBlock();
     }
     this.#sizeBytes += bytes.length;
+  }
+
+  /** Takes the whole blocks of content from `at` on that are stored one behind the other, or one block of zeros. Returns how many bytes. */
+  #appendBlocks(bytes: Uint8Array, at: number): number {
+    if (isZeroBlock(bytes, at)) {
+      this.#logical += 1;
+      return BLOCK_BYTES;
+    }
+    const whole = bytes.length - ((bytes.length - at) % BLOCK_BYTES);
+    let end = at + BLOCK_BYTES;
+    while (end < whole && !isZeroBlock(bytes, end)) end += BLOCK_BYTES;
+    if (end - at < DIRECT_BYTES) end = Math.min(end, at + BUFFER_BYTES - this.#fill);
+    this.#map((end - at) / BLOCK_BYTES, this.#store(bytes.subarray(at, end)));
+    return end - at;
   }
 
   /** The next `lengthBytes` of the file are zero. */
@@ -83,7 +107,7 @@ export class BlockStream {
   /** Stores one whole block, of whatever content, and returns its number. Not inside a file. */
   appendBlock(block: Uint8Array): number {
     this.#buffer.set(block, this.#fill);
-    return this.#takeBlock();
+    return this.#take(1);
   }
 
   /** Gives the sink what is buffered. */
@@ -103,36 +127,58 @@ export class BlockStream {
     return lengthBytes;
   }
 
-  #isZero(): boolean {
-    const start = this.#fill;
-    return this.#buffer[start] === 0 && this.#buffer.compare(ZERO_BLOCK, 0, BLOCK_BYTES, start, start + BLOCK_BYTES) === 0;
-  }
-
   #finishBlock(): void {
     this.#partial = 0;
-    if (!this.#isZero()) this.#extend(this.#takeBlock());
-    this.#logical += 1;
+    if (isZeroBlock(this.#buffer, this.#fill)) this.#logical += 1;
+    else this.#map(1, this.#take(1));
   }
 
-  #extend(physical: number): void {
-    const last = this.#extents.at(-1);
-    const follows = last !== undefined && last.logical + last.count === this.#logical && last.physical + last.count === physical;
-    if (follows && last.count < MAX_EXTENT_BLOCKS) last.count += 1;
-    else this.#startExtent(physical);
+  /** The next `count` blocks of the file lie from `physical` on. */
+  #map(count: number, physical: number): void {
+    for (let done = 0; done < count;) {
+      const last = this.#extents.at(-1);
+      const follows = last !== undefined && last.logical + last.count === this.#logical && last.physical + last.count === physical + done;
+      const extent = follows && last.count < MAX_EXTENT_BLOCKS ? last : this.#startExtent(physical + done);
+      const taken = Math.min(count - done, MAX_EXTENT_BLOCKS - extent.count);
+      extent.count += taken;
+      this.#logical += taken;
+      done += taken;
+    }
   }
 
-  #startExtent(physical: number): void {
+  #startExtent(physical: number): MutableExtent {
     this.#extentCount += 1;
     if (this.#extentCount > MAX_EXTENTS) throw new Ext4Error("TOO_LARGE", `the files have more than ${MAX_EXTENTS} extents`);
-    this.#extents.push({ logical: this.#logical, physical, count: 1 });
+    const extent = { logical: this.#logical, physical, count: 0 };
+    this.#extents.push(extent);
+    return extent;
   }
 
-  #takeBlock(): number {
-    const block = this.nextBlock;
-    if (block >= this.#maxBlocks)
-      throw new Ext4Error("TOO_LARGE", `the file system needs more than ${this.#maxBlocks * BLOCK_BYTES} bytes`);
-    this.#fill += BLOCK_BYTES;
+  /** Stores whole blocks and returns the number of the first: long runs go to the sink as they are, others by way of the buffer. */
+  #store(blocks: Uint8Array): number {
+    if (blocks.length < DIRECT_BYTES) {
+      this.#buffer.set(blocks, this.#fill);
+      return this.#take(blocks.length / BLOCK_BYTES);
+    }
+    this.flush();
+    const first = this.#reserve(blocks.length / BLOCK_BYTES);
+    this.#sink.write(first * BLOCK_BYTES, blocks);
+    this.#bufferBlock += blocks.length / BLOCK_BYTES;
+    return first;
+  }
+
+  /** The next `count` blocks, which are in the buffer already. */
+  #take(count: number): number {
+    const first = this.#reserve(count);
+    this.#fill += count * BLOCK_BYTES;
     if (this.#fill === BUFFER_BYTES) this.flush();
-    return block;
+    return first;
+  }
+
+  #reserve(count: number): number {
+    const first = this.nextBlock;
+    if (first + count > this.#maxBlocks)
+      throw new Ext4Error("TOO_LARGE", `the file system needs more than ${this.#maxBlocks * BLOCK_BYTES} bytes`);
+    return first;
   }
 }
