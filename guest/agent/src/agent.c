@@ -1,7 +1,10 @@
 #include "agent.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+enum { FILES = 8192 };
 
 struct agent agent;
 
@@ -17,7 +20,14 @@ void agent_say(const char *format, ...) {
   if (write(2, text, (size_t)n) < 0) return;
 }
 
+/* Four descriptors a command, and a few: more than a kernel gives its first process. */
+static void raise_file_limit(void) {
+  struct rlimit files = {.rlim_cur = FILES, .rlim_max = FILES};
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
 void agent_open(int initramfs) {
+  raise_file_limit();
   agent.initramfs = initramfs;
   agent.loop = loop_open();
   agent.channel.watch.fd = agent.channel.listener.fd = -1;

@@ -40,7 +40,6 @@ static void remove_exec(struct exec *e) {
   output_close(&e->out[0]);
   output_close(&e->out[1]);
   input_close(&e->in);
-  ring_close(&e->in.ring);
   e->next = agent.execs.forgotten;
   agent.execs.forgotten = e;
 }
@@ -169,6 +168,7 @@ void exec_acknowledge(struct exec *e, uint16_t stream, uint64_t offset) {
   if (offset <= o->acked || offset > o->sent) return;
   o->acked = offset;
   ring_discard(&o->ring, offset);
+  output_release(o);
   output_resume(o);
 }
 

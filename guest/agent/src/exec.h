@@ -86,6 +86,7 @@ int exec_timeout_ms(void);
 void output_open(struct exec *e, int index, int fd);
 void output_resume(struct output *o);
 void output_leader_ended(struct output *o, bool tty);
+void output_release(struct output *o);
 /* Reads no more; what it read stays. */
 void output_abandon(struct output *o);
 /* Lets go of everything. */

@@ -27,8 +27,14 @@ static void sink(int fd) {
   close(fd);
 }
 
+/* An ended command keeps memory only for what is not acknowledged. */
+void output_release(struct output *o) {
+  if (o->ended && ring_len(&o->ring) == 0) ring_close(&o->ring);
+}
+
 void output_abandon(struct output *o) {
   o->ended = true;
+  output_release(o);
   if (o->watch.fd < 0) return;
   if (o->at_eof || o->exec->tty) {
     loop_close_watch(agent.loop, &o->watch);
@@ -110,7 +116,7 @@ void output_leader_ended(struct output *o, bool tty) {
 void input_close(struct input *in) {
   loop_close_watch(agent.loop, &in->watch);
   in->closed = true;
-  in->ring.start = in->ring.end;
+  ring_close(&in->ring);
   in->window_due = true;
 }
 

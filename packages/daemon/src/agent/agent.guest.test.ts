@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { chmod, chown, cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Duplex } from "node:stream";
+import { duplexPair, type Duplex } from "node:stream";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { systemClock, systemRandom } from "@kiln/std";
@@ -142,23 +142,25 @@ test("I29 the vsock listener serves over the guest's own loopback, and counts it
 const relay = async (id: string): Promise<Duplex> => {
   await session.exec(execSpec({ id, argv: ["agent-test", "--relay", "-"], stdin: true }), { signal });
   const attachment = await session.attach(id, { signal });
-  const channel = new Duplex({
-    read: () => undefined,
-    write: (bytes: Uint8Array, _encoding, done) => void attachment.writeStdin(bytes, { signal }).then(() => done(), done),
-    destroy: (error, done) => void attachment.closeStdin().then(() => done(error), done),
-  });
-  const pump = async (): Promise<void> => {
-    for await (const event of attachment.events) {
-      if (event.type === "exit") break;
-      channel.push(event.bytes);
-      attachment.acknowledge(event.stream, event.offset + event.bytes.length);
+  const [host, guest] = duplexPair();
+  host.on("close", () => guest.destroy());
+  const up = async (): Promise<void> => {
+    try {
+      for await (const bytes of guest) await attachment.writeStdin(bytes, { signal });
+    } finally {
+      await attachment.closeStdin();
     }
   };
-  pump().then(
-    () => channel.push(null),
-    (error: unknown) => channel.destroy(error instanceof Error ? error : undefined),
-  );
-  return channel;
+  const down = async (): Promise<void> => {
+    for await (const event of attachment.events) {
+      if (event.type === "exit") break;
+      guest.write(event.bytes);
+      attachment.acknowledge(event.stream, event.offset + event.bytes.length);
+    }
+    host.destroy();
+  };
+  void Promise.allSettled([up(), down()]); // either ends by the other's end
+  return host;
 };
 
 test("I25 power off is acknowledged, leaves the disk clean, and nothing of ours on it", async () => {

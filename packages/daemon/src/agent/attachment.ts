@@ -30,6 +30,7 @@ export class Attachment implements ExecAttachment {
   readonly #link: AttachmentLink;
   readonly #queue = new EventQueue();
   readonly #received: Readonly<Record<OutputStream, Received>>;
+  readonly stdinOffset: number;
   readonly #stdin: StdinWriter;
   #ackScheduled = false;
   #ended = false;
@@ -41,6 +42,7 @@ export class Attachment implements ExecAttachment {
     this.#link = link;
     this.#received = { stdout: from(info.stdout.start), stderr: from(info.stderr.start) };
     const stdin = { received: info.stdinReceived, consumed: info.stdinConsumed, closed: info.stdinClosed };
+    this.stdinOffset = info.stdinReceived;
     this.#stdin = new StdinWriter(stdin, (offset, bytes, end) => link.sendStdin(offset, bytes, end));
   }
 

@@ -17,7 +17,7 @@ import {
   type ExecInfo,
   type Frame,
 } from "@kiln/protocol/wire";
-import { FakeClock, systemClock, systemRandom } from "@kiln/std";
+import { Deferred, FakeClock, systemClock, systemRandom } from "@kiln/std";
 import type { AgentSession, ExecAttachment } from "../vms/agent.port.ts";
 import { createAgentConnector } from "./connector.ts";
 import { eventsOf, execSpec, setupOf } from "./test-guest.ts";
@@ -30,6 +30,7 @@ class ScriptedGuest {
   readonly host: Duplex;
   readonly #guest: Duplex;
   readonly requests: Frame[] = [];
+  acked = new Deferred<void>();
   answer: (request: Frame) => void = (request) => this.reply(request);
 
   constructor(options: { hello?: (nonce: Uint8Array) => Uint8Array } = {}) {
@@ -42,6 +43,7 @@ class ScriptedGuest {
       for (const frame of reader.push(bytes)) {
         const hello = parseHello(frame);
         if (hello !== null) this.write(ack(hello.nonce));
+        else if (frame.type === FRAME_TYPES.ACK) this.acked.resolve();
         else if (frame.type === FRAME_TYPES.REQUEST) {
           this.requests.push(frame);
           this.answer(frame);
@@ -150,7 +152,7 @@ test("a jump in the offsets passes once all before it was acknowledged", async (
     if (event.type === "exit") break;
     offsets.push(event.offset);
     attachment.acknowledge("stdout", event.offset + event.bytes.length);
-    await systemClock.sleep(5, { signal });
+    await guest.acked.promise;
     if (offsets.length === 1) guest.output(500, bytes(10));
     else
       guest.frame(
