@@ -119,6 +119,7 @@ const innocent: Readonly<Record<string, Example>> = {
   "any in a comment": { path: vm, text: "// any x! as any\nexport const x = 1;\n" },
   "a timer in an adapter": { path: "packages/daemon/src/store/x.ts", text: "setTimeout(() => f(), 5);\n" },
   "the console in render": { path: "packages/cli/src/render/x.ts", text: 'console.log("hi");\n' },
+  "a guest's console": { path: vm, text: 'export const f = (console: string) => console.includes("panic");\n' },
   "a link that leads somewhere": { path: "README.md", text: "[here](docs/there.md#part) and [there](https://example.com)\n" },
   "a pinned version": withManifest("0.1.0", "4.0.0"),
   "a workspace link": withLock({ resolved: "packages/x", link: true }),

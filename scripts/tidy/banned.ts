@@ -60,7 +60,7 @@ const bannedCalls = (path: string, report: Report) => (node: ESTree.CallExpressi
   const name = nameOf(node.callee);
   if (isSilentCatch(node)) report(node, "silent-catch", SILENT);
   if (name === null) return;
-  if (name.startsWith("console.") && !writesToConsole(path) && !isTestPath(path)) {
+  if (/^console\.(log|error|warn|info|debug|trace|dir|table|group|time)/.test(name) && !writesToConsole(path) && !isTestPath(path)) {
     report(node, "console", "only the CLI's render/ writes to the console: return the value to it, or use the injected logger");
   }
   if (name === "process.exit" && !isEntryPoint(path) && !isTestPath(path))
