@@ -189,7 +189,7 @@ test("a reader that goes away ends the command quietly", async () => {
   stub.onSocket("/v1/vms/web/exec", (client) => {
     client.on("message", (data: Buffer) => {
       if (!data.toString().includes("command")) return;
-      sendMessage(client, { type: "started" });
+      sendMessage(client, { type: "started", stdinOffset: null });
       let offset = 0;
       const push = () => {
         if (client.readyState !== client.OPEN) return;

@@ -29,7 +29,7 @@ const withGuest = async (guest: Guest = {}): Promise<StubDaemon> => {
   });
   stub.onSocket(/\/(attach|exec)$/, (client, { path }) => {
     const begin = () => {
-      sendMessage(client, { type: "started" });
+      sendMessage(client, { type: "started", stdinOffset: null });
       if (guest.serve !== undefined) return guest.serve(client);
       sendOutput(client, "stdout", { offset: 0, text: "hi\n" });
       sendOutput(client, "stderr", { offset: 0, text: "oh\n" });

@@ -84,7 +84,7 @@ describe("a terminal given to a command", { skip: !hasScript }, () => {
           if (typed.join("").includes("q")) sendMessage(client, { type: "exit", exitCode: 5, signal: null, oomKilled: false });
         } else if (data.toString().includes('"command"')) {
           typed.push(JSON.stringify((JSON.parse(data.toString()) as { tty: unknown }).tty));
-          sendMessage(client, { type: "started" });
+          sendMessage(client, { type: "started", stdinOffset: null });
           sendOutput(client, "stdout", { offset: 0, text: "guest$ " });
         }
       });

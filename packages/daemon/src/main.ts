@@ -15,6 +15,8 @@ const defaultHome = (): string => {
   return join(process.env["XDG_DATA_HOME"] ?? join(homedir(), ".local/share"), "kiln");
 };
 
+process.umask(0o077); // whatever is written here is the owner's alone, unless it says otherwise
+
 const run = async (): Promise<void> => {
   const config = parseConfig({
     argv: process.argv.slice(2),

@@ -17,8 +17,11 @@ export interface DataFrame {
 
 /** What the daemon sends as text. After `exit` or `error` it closes the socket. */
 export type ServerMessage =
-  /** The command runs (exec), or the VM's command is attached. */
-  | { readonly type: "started" }
+  /**
+   * The command runs (exec), or the VM's command is attached. The guest has stdin before `stdinOffset`, and offsets of
+   * stdin count from the command's start; null (attach, where clients share stdin): they count from this connection's.
+   */
+  | { readonly type: "started"; readonly stdinOffset: number | null }
   /** The guest has taken stdin before `offset`; a client sends at most STDIN_WINDOW_BYTES past it. */
   | { readonly type: "stdin-ack"; readonly offset: number }
   | { readonly type: "exit"; readonly exitCode: number | null; readonly signal: string | null; readonly oomKilled: boolean }

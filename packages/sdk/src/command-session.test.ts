@@ -35,7 +35,7 @@ test("an exec that breaks comes back with the same id, and each byte is read onc
       text: (message) => {
         if (message["command"] === undefined) return;
         ids.push(message["id"]);
-        sendMessage(client, { type: "started" });
+        sendMessage(client, { type: "started", stdinOffset: null });
         sendOutput(client, "stdout", { offset: 0, text: "hello " });
         if (ids.length < 3) return setTimeout(() => client.terminate(), 20);
         sendOutput(client, "stderr", { offset: 0, text: "oh" });
@@ -55,7 +55,7 @@ test("output is acknowledged when it was consumed, not when it arrived", async (
   await using stub = await StubDaemon.listen();
   const acks: ClientMessage[] = [];
   stub.onSocket("/v1/vms/web/attach", (client) => {
-    sendMessage(client, { type: "started" });
+    sendMessage(client, { type: "started", stdinOffset: null });
     sendOutput(client, "stdout", { offset: 0, text: "first" });
     listen(client, {
       text: (message) => {
@@ -76,7 +76,7 @@ test("output is acknowledged when it was consumed, not when it arrived", async (
 test("dropped output is told with its size", async () => {
   await using stub = await StubDaemon.listen();
   stub.onSocket("/v1/vms/web/attach", (client) => {
-    sendMessage(client, { type: "started" });
+    sendMessage(client, { type: "started", stdinOffset: null });
     sendOutput(client, "stdout", { offset: 0, text: "ab" });
     sendOutput(client, "stdout", { offset: 100, text: "yz" });
     exitNow(client);
@@ -98,7 +98,7 @@ test("stdin stops at the window, and signals pass it by", async () => {
     listen(client, {
       stdin: (bytes) => (received += bytes.length),
       text: (message) => {
-        if (message["command"] !== undefined) sendMessage(client, { type: "started" });
+        if (message["command"] !== undefined) sendMessage(client, { type: "started", stdinOffset: null });
         if (message["type"] === "signal") exitNow(client, 1);
       },
     });
@@ -126,7 +126,7 @@ test("acknowledged stdin goes on after a break; stdin that may be lost is an err
     let taken = 0;
     listen(client, {
       text: (message) => {
-        if (message["command"] !== undefined) sendMessage(client, { type: "started" });
+        if (message["command"] !== undefined) sendMessage(client, { type: "started", stdinOffset: null });
         if (message["type"] === "stdin-end") exitNow(client);
       },
       stdin: (bytes) => {
@@ -196,7 +196,7 @@ test("a slow reader holds the socket back instead of filling memory (I26)", asyn
   let peer: Client | null = null;
   stub.onSocket("/v1/vms/web/attach", (client) => {
     peer = client;
-    sendMessage(client, { type: "started" });
+    sendMessage(client, { type: "started", stdinOffset: null });
     const text = "x".repeat(2 ** 16);
     const push = () => {
       while (sent < 1000 && client.bufferedAmount < 2 ** 20) sendOutput(client, "stdout", { offset: sent++ * text.length, text });
@@ -221,7 +221,7 @@ test("a VM that ends while the connection is broken is read to its end from its 
   stub.onSocket("/v1/vms/web/attach", (client) => {
     connections += 1;
     if (connections > 1) return sendMessage(client, { type: "error", problem: { code: "VM_NOT_RUNNING", detail: "web is exited" } });
-    sendMessage(client, { type: "started" });
+    sendMessage(client, { type: "started", stdinOffset: null });
     sendOutput(client, "stdout", { offset: 0, text: "all" });
     setTimeout(() => client.terminate(), 20);
   });

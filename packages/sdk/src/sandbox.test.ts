@@ -41,7 +41,7 @@ test("exec answers with output and exit code, and gives input to stdin", async (
       const message = JSON.parse(data.toString()) as { command?: string[]; type?: string };
       if (message.command !== undefined) {
         assert.deepEqual(message.command, ["/bin/sh", "-c", "tr a-z A-Z"]);
-        sendMessage(client, { type: "started" });
+        sendMessage(client, { type: "started", stdinOffset: null });
       }
       if (message.type === "stdin-end") sendMessage(client, { type: "exit", exitCode: 4, signal: null, oomKilled: false });
     });

@@ -35,7 +35,7 @@ const serve = async (core: Core, client: WebSocket, target: { vm: string; kind: 
   try {
     const command = await openCommand(core, input, { ...target, signal: left.signal });
     try {
-      send(client, { type: "started" });
+      send(client, { type: "started", stdinOffset: command.stdinOffset });
       input.forwardTo(command, left.signal);
       for await (const chunk of command.output) await sendBytes(client, encodeDataFrame(chunk), left.signal);
       const { exitCode, signal, oomKilled } = await command.exit;
@@ -103,6 +103,7 @@ class ClientInput {
   }
 
   forwardTo(command: CommandStream, signal: AbortSignal): void {
+    this.#takenBytes = command.stdinOffset ?? 0;
     const forward = (message: Message): void => {
       this.#forward(command, message, signal).catch((error: unknown) => {
         if (!signal.aborted) fail(this.#client, error);

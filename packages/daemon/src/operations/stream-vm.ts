@@ -21,6 +21,8 @@ export interface CommandStream {
   /** Output in order, then it ends; `exit` is known by then. */
   readonly output: AsyncIterable<StreamChunk>;
   readonly exit: Promise<StreamExit>;
+  /** Bytes of stdin that the guest had when this client came; null where clients share it. */
+  readonly stdinOffset: number | null;
   acknowledge(stream: "stdout" | "stderr", offset: number): void;
   writeStdin(bytes: Uint8Array, options: { signal: AbortSignal }): Promise<void>;
   closeStdin(): Promise<void>;
@@ -88,7 +90,7 @@ const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment
     if (exited) await run.session.forget(id, { signal: never });
     else void drainLater(core, run, id);
   };
-  return { ...inputs(() => attachment), output: output(), exit: exit.promise, leave };
+  return { ...inputs(() => attachment), output: output(), exit: exit.promise, stdinOffset: attachment.stdinOffset, leave };
 };
 
 /** The attachment is looked up at each use: a lost channel replaces it. */
@@ -135,6 +137,7 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
     acknowledge: () => undefined, // the host's log has it already
     output: run.log.read({ follow: true, holds: true, signal }),
     exit,
+    stdinOffset: null,
     leave: async () => left.abort(),
   };
 };

@@ -61,6 +61,8 @@ export interface AgentHello {
 }
 
 export interface ExecAttachment extends AsyncDisposable {
+  /** Bytes of stdin that the guest has received so far. */
+  readonly stdinOffset: number;
   /** Events in order; a second iteration is an error. Output is kept in the guest until `acknowledge`d. Ends after exit; throws when the session ends before. */
   readonly events: AsyncIterable<ExecEvent>;
   /** Output of `stream` before `offset` is safe with the reader: the guest may forget it. */

@@ -87,6 +87,8 @@ export const toVmView = (record: VmRecord): VmView => ({
   cpus: record.cpus,
   memoryBytes: record.memoryBytes,
   diskBytes: record.diskBytes,
+  tty: record.tty !== null,
+  stdin: record.stdin,
   driver: record.driver,
   accel: record.vmm?.accel ?? null,
   pid: record.vmm?.identity.pid ?? null,

@@ -73,6 +73,9 @@ export const vmView = z.object({
   cpus: z.int(),
   memoryBytes: z.int(),
   diskBytes: z.int(),
+  tty: z.boolean(),
+  /** Whether its command reads stdin. */
+  stdin: z.boolean(),
   driver: z.string(),
   accel: z.string().nullable(),
   pid: z.int().nullable(),
