@@ -1,4 +1,5 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { hasCode, identifyProcess, processState, type ProcessIdentity, signalProcess } from "@kiln/std/node";
 import type { Clock } from "@kiln/std";
 
@@ -6,6 +7,9 @@ import type { Clock } from "@kiln/std";
 const LOOK_MS = 20;
 /** One read of /proc/PID/environ is longer than any environment that a VMM is given. */
 const ENVIRONMENT_BYTES = 64 * 1024;
+/** A process that is becoming another program shows no environment for a moment: how often, and after how long, it is read again. */
+const READS = 6;
+const READ_AGAIN_MS = 2;
 
 export interface MarkedProcess {
   readonly identity: ProcessIdentity;
@@ -40,7 +44,13 @@ export const findProcesses = async (matches: (environment: ReadonlyMap<string, s
 
 const readEnvironment = async (pid: number): Promise<ReadonlyMap<string, string> | null> => {
   try {
-    return parseEnvironment(await readFile(`/proc/${pid}/environ`));
+    // Threads of the kernel have no program: reading the link fails for them with ENOENT.
+    await readlink(`/proc/${pid}/exe`);
+    for (let read = 1; ; read += 1) {
+      const bytes = await readFile(`/proc/${pid}/environ`);
+      if (bytes.byteLength > 0 || read === READS) return parseEnvironment(bytes);
+      await sleep(READ_AGAIN_MS);
+    }
   } catch (error) {
     if (hasCode(error, "ENOENT", "ESRCH", "EACCES", "EPERM")) return null;
     throw error;

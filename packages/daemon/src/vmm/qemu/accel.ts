@@ -7,9 +7,10 @@ import { hasCode, publishBytes } from "@kiln/std/node";
 import { z } from "zod";
 import type { KernelFiles } from "../../vms/driver.port.ts";
 import { VMM_LIMITS } from "../limits.ts";
+import { endProcess, findProcesses } from "../../host/proc.ts";
 import { type Accel, AGENT_DEVICE_ID } from "./args.ts";
 import { findKvmAccess } from "./kvm-device.ts";
-import { launchQemu } from "./launch.ts";
+import { launchQemu, MARKER } from "./launch.ts";
 import type { QmpEvent } from "./qmp.ts";
 
 const verdictSchema = z.object({ accel: z.enum(["kvm", "tcg"]), group: z.number().int().nullable(), reason: z.string() });
@@ -30,6 +31,7 @@ export interface AccelQuestion {
   readonly uid: number | null;
 }
 
+const TRIAL_PREFIX = "accel-";
 const PROBE_MEMORY_BYTES = 256 * 2 ** 20;
 
 /**
@@ -41,6 +43,8 @@ export class AccelChooser {
   readonly #stagingDir: string;
   readonly #clock: Clock;
   readonly #flights = new SingleFlight<string, AccelVerdict>();
+  /** After the first trial those that run are this daemon's own. */
+  #swept = false;
   readonly #known = new Map<string, AccelVerdict>();
 
   constructor(parts: { cacheDir: string; stagingDir: string; clock: Clock }) {
@@ -60,12 +64,21 @@ export class AccelChooser {
   }
 
   async #try(key: string, question: AccelQuestion, trial: { group: number | null; signal: AbortSignal }): Promise<AccelVerdict> {
+    if (!this.#swept) await this.#endOldTrials(trial.signal);
+    this.#swept = true;
     const verdict = await this.#boot(question, trial);
     await mkdir(this.#cacheDir, { recursive: true, mode: 0o700 });
     const bytes = `${JSON.stringify({ key, verdict })}\n`;
     await publishBytes({ target: this.#file, stagingDir: this.#stagingDir, bytes, ifExists: "replace" });
     this.#known.set(key, verdict);
     return verdict;
+  }
+
+  /** A trial of a daemon that was killed in the middle of it would spin for ever. */
+  async #endOldTrials(signal: AbortSignal): Promise<void> {
+    const below = `${this.#stagingDir}/${TRIAL_PREFIX}`;
+    const old = await findProcesses((environment) => environment.get(MARKER.directory)?.startsWith(below) === true);
+    await Promise.all(old.map(({ identity }) => endProcess(identity, { clock: this.#clock, signal })));
   }
 
   async #boot(question: AccelQuestion, { group, signal }: { group: number | null; signal: AbortSignal }): Promise<AccelVerdict> {
@@ -86,7 +99,7 @@ export class AccelChooser {
   /** Returning or throwing means: the trial's QEMU is gone. */
   async #bootOnce(question: AccelQuestion, { group, signal }: { group: number | null; signal: AbortSignal }): Promise<void> {
     await mkdir(this.#stagingDir, { recursive: true, mode: 0o700 });
-    const directory = await mkdtemp(join(this.#stagingDir, "accel-"));
+    const directory = await mkdtemp(join(this.#stagingDir, TRIAL_PREFIX));
     await using undo = new AsyncDisposableStack();
     undo.defer(() => rm(directory, { recursive: true, force: true }));
     const opened = new Deferred<void>();

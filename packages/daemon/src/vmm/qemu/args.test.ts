@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { qemuArguments, type QemuShape } from "./args.ts";
+import { decideKvmAccess } from "./kvm-device.ts";
+import { parseQemuVersion, readQemuVersion, requireQemuVersion } from "./version.ts";
+
+const shape: QemuShape = {
+  ...{ id: "vm-1", accel: "tcg", cpus: 2, memoryBytes: 512 * 2 ** 20 },
+  descriptors: { qmp: 3, agent: 4, vmlinux: 5, initramfs: 6 },
+  disks: [
+    { slot: "root", descriptor: 7, readOnly: true },
+    { slot: "work", descriptor: 8, readOnly: false },
+  ],
+};
+
+const after = (line: readonly string[], flag: string): readonly string[] =>
+  line.flatMap((word, at) => (line[at - 1] === flag ? [word] : []));
+
+describe("QEMU's command line", () => {
+  test("names no path of the host besides descriptors", () => {
+    const words = qemuArguments(shape).join(" ").split(/[ ,=]/);
+    assert.deepEqual(
+      words.filter((word) => word.startsWith("/")),
+      ["/proc/self/fd/5", "/proc/self/fd/6", "/dev/fdset/1", "/dev/fdset/1", "/dev/fdset/4", "/dev/fdset/4"].filter(
+        (path, at, all) => all.indexOf(path) === at,
+      ),
+    );
+  });
+
+  test("has the sandbox on, no defaults and no configuration of the user's", () => {
+    const line = qemuArguments(shape);
+    assert.deepEqual(after(line, "-sandbox"), ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+    for (const flag of ["-nodefaults", "-no-user-config"]) assert.ok(line.includes(flag));
+  });
+
+  test("gives a disk the same address whichever others there are", () => {
+    const addressOf = (line: readonly string[]): string | undefined =>
+      after(line, "-device").find((device) => device.includes("serial=work"));
+    const alone = qemuArguments({ ...shape, disks: shape.disks.filter(({ slot }) => slot === "work") });
+    assert.equal(addressOf(alone), addressOf(qemuArguments(shape)));
+    assert.match(addressOf(alone) ?? "", /addr=0xb$/);
+  });
+
+  test("opens a read-only disk read-only and lets a writable one give space back", () => {
+    const nodes = after(qemuArguments(shape), "-blockdev");
+    for (const node of nodes.filter((one) => one.includes("node-name=root"))) assert.match(node, /read-only=on/);
+    for (const node of nodes.filter((one) => one.includes("node-name=work"))) assert.match(node, /read-only=off,discard=unmap/);
+  });
+
+  test("refuses an id that would be an option of its own", () => {
+    assert.throws(() => qemuArguments({ ...shape, id: "a,debug-threads=on" }), /cannot name a VM/);
+  });
+});
+
+describe("QEMU's version", () => {
+  test("is read from Debian's and from upstream's words", () => {
+    assert.equal(parseQemuVersion("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright"), "7.2.22");
+    assert.equal(parseQemuVersion("QEMU emulator version 10.0.2\n"), "10.0.2");
+    assert.equal(parseQemuVersion("qemu: not found"), null);
+  });
+
+  test("I21 one that is too old is refused with the version found and the version needed", () => {
+    for (const old of ["6.9.0", "7.1.50", "2.11"]) {
+      assert.throws(() => requireQemuVersion(old), new RegExp(`QEMU ${old} is too old: 7.2 or newer is needed`));
+    }
+    for (const fine of ["7.2.0", "7.10", "8.0.0", "10.1.2"]) assert.equal(requireQemuVersion(fine), fine);
+  });
+
+  test("I21 a QEMU that is not installed is named", async () => {
+    const asked = readQemuVersion("qemu-system-of-nobody", { signal: AbortSignal.timeout(10_000) });
+    await assert.rejects(asked, { code: "VMM_NOT_FOUND", message: /qemu-system-of-nobody is not installed/ });
+  });
+});
+
+describe("who may open /dev/kvm", () => {
+  test("everybody, a group, or nobody but root", () => {
+    assert.deepEqual(decideKvmAccess({ mode: 0o20666, gid: 104 }, false), { usable: true, group: null });
+    assert.deepEqual(decideKvmAccess({ mode: 0o20660, gid: 104 }, false), { usable: true, group: 104 });
+    assert.equal(decideKvmAccess({ mode: 0o20660, gid: 0 }, false).usable, false);
+    assert.equal(decideKvmAccess({ mode: 0o20600, gid: 104 }, false).usable, false);
+    assert.equal(decideKvmAccess(null, true).usable, false);
+    assert.deepEqual(decideKvmAccess({ mode: 0o20600, gid: 0 }, true), { usable: true, group: null });
+  });
+});
