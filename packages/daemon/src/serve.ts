@@ -54,8 +54,22 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   core.operations.failInterrupted();
   await adoptVms(core);
   await sweepVmDirectories(core);
+  await sweepKernels(core);
   await sweepArtifacts(core, paths);
   await composition.collectContent();
+};
+
+/** A newer agent or builder made a set of its own; the old one goes when no VM boots from it. */
+const sweepKernels = async (core: Core): Promise<void> => {
+  const builderDigest = await core.kernelSets.builderDigest().catch((error: unknown) => {
+    core.journal.warn({ error: String(error) }, "old kernels are kept: it is not known which are");
+    return null;
+  });
+  if (builderDigest === null) return;
+  for (const { key } of core.kernels.listKernels().filter((one) => one.builderDigest !== builderDigest && !core.kernels.isKernelInUse(one.key))) {
+    core.kernels.forgetKernel(key);
+    await core.kernelSets.remove(key);
+  }
 };
 
 /** A file was published and the daemon died before its record: it is whole, but nothing names it. */

@@ -8,7 +8,7 @@ const ID_BYTES = 8;
 
 export interface IdempotencyKey {
   readonly key: string;
-  /** The request's body: the same key with another request is refused. */
+  /** What was asked, its object included: the same key with another request is refused. */
   readonly request: unknown;
 }
 
@@ -123,4 +123,4 @@ const run = async (live: LiveOperation, work: (context: OperationContext) => Pro
 };
 
 const fingerprint = (spec: OperationSpec, request: unknown): string =>
-  createHash("sha256").update(JSON.stringify([spec.kind, spec.key, request])).digest("hex");
+  createHash("sha256").update(JSON.stringify([spec.kind, request])).digest("hex");

@@ -13,7 +13,7 @@ export const beginRemoveVm = (core: Core, reference: string, options: { force: b
       await removeVm(core, record.id, { force });
       return record.id;
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request: { force } },
+    idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: record.id, force } },
   );
 };
 

@@ -22,7 +22,7 @@ export const beginStartVm = (core: Core, reference: string, idempotencyKey: stri
       await startOrRemove(core, record, context);
       return record.id;
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request: {} },
+    idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: record.id } },
   );
 };
 

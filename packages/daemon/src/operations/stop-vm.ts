@@ -16,7 +16,7 @@ export const beginStopVm = (core: Core, reference: string, options: { timeoutMs:
       await stopVm(core, record.id, { timeoutMs, context });
       return record.id;
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request: { timeoutMs } },
+    idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: record.id, timeoutMs } },
   );
 };
 

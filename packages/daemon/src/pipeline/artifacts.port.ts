@@ -46,6 +46,7 @@ export interface KernelSets {
   /** Resolves the package, fetches it, builds the set and publishes it. */
   build(options: BuildOptions): Promise<KernelRecord>;
   isWhole(record: KernelRecord, options: { signal: AbortSignal }): Promise<boolean>;
+  remove(key: string): Promise<void>;
   /** What a boot needs of a set. */
   open(key: string): Promise<BootFiles>;
 }

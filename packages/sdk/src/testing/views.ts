@@ -19,6 +19,8 @@ export const aVm = (fields: Partial<VmView> = {}): VmView => ({
   cpus: 1,
   memoryBytes: 512 * 2 ** 20,
   diskBytes: 8 * 2 ** 30,
+  tty: false,
+  stdin: false,
   driver: "fake",
   accel: null,
   pid: 42,

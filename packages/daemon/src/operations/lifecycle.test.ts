@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { test } from "node:test";
+import { createVmRequest } from "@kiln/protocol";
+import { beginCreateVm } from "./create-vm.ts";
+import { beginRemoveVm, removeVm } from "./remove-vm.ts";
+import { beginStartVm } from "./start-vm.ts";
+import { beginStopVm, killVm } from "./stop-vm.ts";
+import { execInVm } from "./stream-vm.ts";
+import { createFakeCore } from "./testing/fake-core.ts";
+import { waitForVm } from "./wait-vm.ts";
+
+const never = new AbortController().signal;
+const MIB = 2 ** 20;
+const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `vm-${index}`);
+
+test("I16 64 creates of different names on a missing image join one pull, and their boots overlap", async () => {
+  const gate = Promise.withResolvers<void>();
+  let active = 0;
+  let most = 0;
+  await using fake = await createFakeCore({
+    pull: () => gate.promise,
+    bootMs: 5,
+    faultOf: () => {
+      most = Math.max(most, (active += 1));
+      setTimeout(() => (active -= 1), 5);
+      return null;
+    },
+  });
+  const begun = names(64).map((name) => fake.create({ name, start: true }));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  gate.resolve();
+  const ended = await Promise.all(begun.map(fake.ended));
+  assert.deepEqual(new Set(ended.map((one) => one.state)), new Set(["succeeded"]));
+  assert.deepEqual(fake.counts, { pulls: 1, rootfs: 1, kernels: 1 });
+  assert.ok(most >= 2, `at most ${most} boots at once`);
+  assert.equal(fake.host.machines.size, 64);
+});
+
+test("I17 a hundred concurrent creates oversell neither names nor memory, and the refused give all back", async () => {
+  await using fake = await createFakeCore({ memoryBytes: 10 * 512 * MIB });
+  const begun = names(100).map((name) => fake.create({ name: name.replace(/[5-9]$/, "0"), start: true, autoRemove: true }));
+  const ended = await Promise.all(begun.map(fake.ended));
+  assert.equal(ended.filter((one) => one.state === "succeeded").length, 10);
+  const refusals = new Set(ended.flatMap((one) => one.error?.code ?? []));
+  assert.deepEqual(refusals, new Set(["CAPACITY_EXCEEDED", "VM_NAME_TAKEN"]));
+  assert.equal(fake.core.vms.list().length, 10);
+  assert.equal(fake.core.vms.reservedMemoryBytes(), 10 * 512 * MIB);
+  assert.equal(new Set(fake.core.vms.list().map((vm) => vm.slot)).size, 10);
+});
+
+test("I19 a start that hangs and is cancelled leaves no process, no memory held, and can be tried again", async () => {
+  let hang = true;
+  await using fake = await createFakeCore({ faultOf: () => (hang ? "hang" : null) });
+  await fake.ended(fake.create({ name: "web" }));
+  const start = beginStartVm(fake.core, "web", null);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  fake.core.operations.cancel(start.id);
+  assert.equal((await fake.ended(start)).state, "cancelled");
+  assert.equal(fake.host.machines.size, 0);
+  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+  hang = false;
+  assert.equal((await fake.ended(beginStartVm(fake.core, "web", null))).state, "succeeded");
+});
+
+test("I20 a VMM that refuses to start is reported with its own words", async () => {
+  await using fake = await createFakeCore({ faultOf: () => "refuse" });
+  const ended = await fake.ended(fake.create({ name: "web", start: true }));
+  assert.equal(ended.state, "failed");
+  assert.match(ended.error?.detail ?? "", /asked to fail/);
+  assert.equal(fake.vm("web")?.state, "failed");
+});
+
+test("a VMM that dies under its start is a typed failure", async () => {
+  await using fake = await createFakeCore({ faultOf: () => "die" });
+  const ended = await fake.ended(fake.create({ name: "web", start: true }));
+  assert.equal(ended.state, "failed");
+  assert.ok(["VM_DIED", "VMM_FAILED", "GUEST_AGENT_TIMEOUT"].includes(ended.error?.code ?? ""), ended.error?.code);
+  assert.equal(fake.host.machines.size, 0);
+});
+
+test("I18 two starts of one VM are one run", async () => {
+  await using fake = await createFakeCore({ bootMs: 5 });
+  await fake.ended(fake.create({ name: "web" }));
+  const both = [beginStartVm(fake.core, "web", null), beginStartVm(fake.core, "web", null)];
+  assert.deepEqual((await Promise.all(both.map(fake.ended))).map((one) => one.state), ["succeeded", "succeeded"]);
+  assert.equal(fake.host.boots, 1);
+  assert.equal(fake.vm("web")?.epoch, 1);
+});
+
+test("I22 deleting works in every state, twice, and while a start is in flight", async () => {
+  const hanging = new Set<string>();
+  await using fake = await createFakeCore({ faultOf: (spec) => (hanging.has(spec.id) ? "hang" : null) });
+  await fake.ended(fake.create({ name: "created" }));
+  await fake.ended(fake.create({ name: "running", start: true }));
+  await fake.ended(fake.create({ name: "starting" }));
+  const starting = fake.core.vms.find("starting");
+  assert.ok(starting);
+  hanging.add(starting.id);
+  const start = beginStartVm(fake.core, "starting", null);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const ids = fake.core.vms.list().map((vm) => vm.id);
+  const removals = ids.flatMap((id) => [beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null }), beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null })]);
+  const ended = await Promise.all(removals.map(fake.ended));
+  assert.deepEqual(new Set(ended.map((one) => one.state)), new Set(["succeeded"]));
+  assert.equal((await fake.ended(start)).state, "cancelled");
+  assert.deepEqual(fake.core.vms.list(), []);
+  assert.equal(fake.host.machines.size, 0);
+  assert.ok(ids.every((id) => !existsSync(fake.core.disks.directory(id))));
+});
+
+test("I22 a VM whose directory and process someone removed by hand is deleted all the same", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const record = fake.core.vms.find("web");
+  assert.ok(record);
+  await fake.core.disks.remove(record.id);
+  for (const machine of fake.host.machines) machine.end({ reason: "vmm-died", detail: "someone killed it" });
+  await removeVm(fake.core, record.id, { force: true });
+  assert.deepEqual(fake.core.vms.list(), []);
+});
+
+test("a VM ends with its command, and its exit code is kept", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "job", start: true, command: ["exit", "7"] }));
+  const ended = await waitForVm(fake.core, "job", { signal: never });
+  assert.deepEqual([ended.state, ended.exitCode], ["exited", 7]);
+  assert.equal(fake.host.machines.size, 0);
+  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+});
+
+test("stop ends the command, kill cuts the power, and both give the memory back", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "one", start: true }));
+  await fake.ended(fake.create({ name: "two", start: true }));
+  await fake.ended(beginStopVm(fake.core, "one", { timeoutMs: 1000, idempotencyKey: null }));
+  assert.equal(fake.vm("one")?.state, "exited");
+  await killVm(fake.core, "two", "SIGKILL");
+  assert.deepEqual([fake.vm("two")?.state, fake.vm("two")?.exitCode], ["exited", 137]);
+  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+});
+
+test("I27 thirty parallel execs right after a start all answer", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const texts = await Promise.all(
+    names(30).map(async (id) => {
+      const request = { id, command: ["echo", id], env: [], workingDir: null, user: null, tty: null, stdin: false, overflow: "block" as const };
+      const stream = await execInVm(fake.core, "web", { request, signal: never });
+      let text = "";
+      for await (const chunk of stream.output) text += Buffer.from(chunk.bytes).toString();
+      await stream.exit;
+      await stream.leave();
+      return text.trim();
+    }),
+  );
+  assert.deepEqual(texts, names(30));
+});
+
+test("the same request with the same idempotency key makes one VM", async () => {
+  await using fake = await createFakeCore();
+  const request = createVmRequest.parse({ image: "deb:fake" });
+  const first = beginCreateVm(fake.core, request, "key-1");
+  await fake.ended(first);
+  assert.equal(beginCreateVm(fake.core, request, "key-1").id, first.id);
+  assert.equal(fake.core.vms.list().length, 1);
+});

@@ -1,0 +1,156 @@
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createVmRequest, type CreateVmRequest, type Digest, type OperationView, type VmId, type VmView } from "@kiln/protocol";
+import { KeyedLock, Semaphore, systemClock, systemRandom } from "@kiln/std";
+import { createAgentConnector } from "../../agent/connector.ts";
+import { parseConfig } from "../../config/config.ts";
+import { ContentLeases } from "../../images/leases.ts";
+import type { ResolvedImage } from "../../images/ports.ts";
+import type { ImageSource, KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
+import { Pipeline } from "../../pipeline/pipeline.ts";
+import { SqliteArtifactStore } from "../../store/artifact-store.ts";
+import { Database } from "../../store/database.ts";
+import { SqliteOperationStore } from "../../store/operation-store.ts";
+import { DirectoryVmDisks } from "../../store/vm-disks.ts";
+import { FileLogs } from "../../store/vm-log.ts";
+import { SqliteVmStore } from "../../store/vm-store.ts";
+import { FakeDriver } from "../../vmm/fake/driver.ts";
+import { FakeHost, type FakeHostOptions } from "../../vmm/fake/host.ts";
+import { toVmView } from "../../vms/record.ts";
+import type { Core } from "../core.ts";
+import { beginCreateVm } from "../create-vm.ts";
+import { RecordedWork } from "../joined-work.ts";
+import { Operations } from "../operations.ts";
+import { RunningVms } from "../running-vms.ts";
+
+const never = new AbortController().signal;
+const SHA = `sha256:${"a".repeat(64)}` as Digest;
+const MIB = 2 ** 20;
+
+export interface FakeCoreOptions extends FakeHostOptions {
+  readonly memoryBytes?: number;
+  readonly bootsLimit?: number;
+  /** Held open until it resolves: the slow part of a pull. */
+  readonly pull?: () => Promise<void>;
+}
+
+/** The use cases on the fake driver with a real SQLite, real logs and real locks. */
+export interface FakeCore extends AsyncDisposable {
+  readonly core: Core;
+  readonly host: FakeHost;
+  readonly counts: { pulls: number; rootfs: number; kernels: number };
+  create(request: Partial<CreateVmRequest> & { name: string }): OperationView;
+  /** The operation once it has ended. */
+  ended(operation: OperationView): Promise<OperationView>;
+  vm(name: string): VmView | null;
+}
+
+export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<FakeCore> => {
+  const root = await mkdtemp(join(tmpdir(), "kiln-core-"));
+  const host = new FakeHost(options);
+  const counts = { pulls: 0, rootfs: 0, kernels: 0 };
+  const core = composeFake({ root, host, counts, options });
+  return {
+    core,
+    host,
+    counts,
+    create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), null),
+    ended: (operation) => core.operations.wait(operation.id, { signal: never }),
+    vm: (name) => {
+      const record = core.vms.find(name);
+      return record === null ? null : toVmView(record);
+    },
+    [Symbol.asyncDispose]: async () => {
+      core.operations.cancelAll();
+      for (const machine of host.machines) machine.end({ reason: "killed" });
+      await Promise.all(core.running.list().map((run) => run.finished.promise));
+      await core.operations.drain();
+      await rm(root, { recursive: true, force: true });
+    },
+  };
+};
+
+const composeFake = (parts: { root: string; host: FakeHost; counts: FakeCore["counts"]; options: FakeCoreOptions }): Core => {
+  const { root, host, counts, options } = parts;
+  const [clock, random] = [systemClock, systemRandom];
+  const database = new Database(":memory:");
+  const artifacts = new SqliteArtifactStore(database);
+  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random });
+  const leases = new ContentLeases(clock);
+  const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
+  const checkpoint = async (): Promise<void> => undefined;
+  const pipeline = new Pipeline({
+    ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
+    sources: [fakeSource(counts, options.pull ?? (async () => undefined))],
+    content: { isComplete: async () => true },
+    rootfsKey: () => "f".repeat(64),
+  });
+  const disks = fakeDisks(root);
+  return {
+    config: fakeConfig(root, options),
+    ...{ clock, random, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
+    journal: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    vms: new SqliteVmStore(database),
+    images: artifacts,
+    kernels: artifacts,
+    logs: new FileLogs((id) => disks.directory(id)),
+    driver: new FakeDriver(host),
+    agent: createAgentConnector({ clock, random }),
+    running: new RunningVms(),
+    vmLocks: new KeyedLock<VmId>(),
+    boots: new Semaphore(options.bootsLimit ?? 4),
+  };
+};
+
+const fakeConfig = (root: string, options: FakeCoreOptions) =>
+  parseConfig({
+    argv: ["--home", root, "--driver", "fake"],
+    env: { KILN_MEMORY_BYTES: String(options.memoryBytes ?? 1024 * 512 * MIB) },
+    host: { cpus: 2, memoryBytes: 1, uid: 1000 },
+    defaults: { home: root, agentPath: "" },
+  });
+
+const fakeSource = (counts: FakeCore["counts"], pull: () => Promise<void>): ImageSource => ({
+  accepts: (reference) => reference.startsWith("deb:"),
+  fetch: async (reference, { signal }): Promise<ResolvedImage> => {
+    counts.pulls += 1;
+    await pull();
+    signal.throwIfAborted();
+    const platform = { os: "linux", architecture: "amd64", variant: "" };
+    const config = { entrypoint: [], cmd: [], env: [], workingDir: "/", user: "", stopSignal: "", diffIds: [], platform };
+    return { reference, manifestDigest: SHA, configDigest: SHA, platform, config, layers: [] } as unknown as ResolvedImage;
+  },
+});
+
+const fakeRootfs = (counts: FakeCore["counts"]): RootfsFiles => ({
+  path: () => "/nonexistent/rootfs",
+  build: async () => {
+    counts.rootfs += 1;
+    return { digest: SHA, fingerprint: { size: 1, ino: "1", mtimeNs: "1", ctimeNs: "1" } };
+  },
+  isWhole: async () => true,
+  remove: async () => undefined,
+});
+
+const fakeKernels = (counts: FakeCore["counts"]): KernelSets => ({
+  builderDigest: async () => "builder",
+  build: async () => {
+    counts.kernels += 1;
+    return { key: "k", name: "debian-cloud", version: "1", source: "fake", builderDigest: "builder", digest: SHA, sizeBytes: 1, createdAt: "now" };
+  },
+  isWhole: async () => true,
+  remove: async () => undefined,
+  open: async () => ({ vmlinux: "", initramfs: "", digest: SHA, modulesImage: "", setupModules: [] }),
+});
+
+const fakeDisks = (root: string): DirectoryVmDisks =>
+  new DirectoryVmDisks({
+    root,
+    randomUuid: () => "",
+    write: async () => undefined,
+    publish: async (target) => {
+      await using file = await open(target, "w");
+      await file.truncate(8 * 2 ** 30);
+    },
+  });
