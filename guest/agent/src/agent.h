@@ -67,6 +67,8 @@ struct agent {
   /* Makes the disks safe; the machine goes down once the host knows. */
   void (*power_off)(struct agent *a);
   void (*signal_all)(int number);
+  /* Whether a connection may be the host's; NULL: any may. */
+  bool (*accepts)(int fd);
 };
 
 extern struct agent agent;

@@ -32,6 +32,10 @@ static void on_listener(struct watch *w, uint32_t events) {
   (void)events;
   int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) return;
+  if (agent.accepts && !agent.accepts(fd)) {
+    close(fd);
+    return;
+  }
   loop_close_watch(agent.loop, &agent.channel.watch);
   session_reset();
   channel_forget();

@@ -81,6 +81,7 @@ int main(void) {
   agent.setup = setup_run;
   agent.power_off = mounts_settle;
   agent.signal_all = signal_all;
+  agent.accepts = transport_is_host;
   agent_open(open("/", O_DIRECTORY | O_RDONLY | O_CLOEXEC));
   open_channel();
   agent_run();

@@ -143,7 +143,7 @@ static bool read_spec(uint8_t *payload, uint32_t length, struct spawn_spec *spec
       case TAG_EXEC_ID: ok = (spec->id = tlv_string(&t)); break;
       case TAG_ARG: ok = (spec->argv[args++] = tlv_string(&t)); break;
       case TAG_ENV: ok = (spec->env[envs++] = tlv_string(&t)); break;
-      case TAG_CWD: ok = (spec->cwd = tlv_string(&t)); break;
+      case TAG_CWD: ok = t.length == 0 || (spec->cwd = tlv_string(&t)); break;
       case TAG_USER: ok = (spec->user = tlv_string(&t)); break;
       case TAG_STDIN: ok = tlv_u32(&t, &number); spec->has_stdin = number != 0; break;
       case TAG_OVERFLOW: ok = tlv_u32(&t, &number); spec->drop = number == OVERFLOW_DROP; break;

@@ -1,4 +1,4 @@
-/* The agent without init's duties, for tests on a host: `--port FD`, `--listen SOCKET-PATH` or `--vsock -`.
+/* The agent without init's duties, for tests on a host: `--port FD`, `--listen SOCKET-PATH` or `--vsock any|host` (whose connections it takes).
  * SETUP does nothing; POWEROFF exits. `--relay -` is no agent: it joins its stdin and stdout to the vsock listener of this machine. */
 #include "agent.h"
 #include "transport.h"
@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+enum { CID_LOCAL = 1, DIALS = 300, DIAL_US = 10000 };
 
 static void setup(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length) {
   (void)payload;
@@ -36,6 +38,16 @@ static int listen_at(const char *path) {
   return fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0 ? fd : -1;
 }
 
+/* The listener may just be starting. */
+static int dial(void) {
+  for (int i = 0; i < DIALS; i++) {
+    int fd = transport_dial_vsock(CID_LOCAL);
+    if (fd >= 0) return fd;
+    usleep(DIAL_US);
+  }
+  return -1;
+}
+
 /* Copies until either side ends. */
 static int relay(int peer) {
   struct pollfd sides[] = {{.fd = 0, .events = POLLIN}, {.fd = peer, .events = POLLIN}};
@@ -58,7 +70,7 @@ static int inherit(int fd) {
 
 int main(int argc, char **argv) {
   if (argc != 3) return 2;
-  if (strcmp(argv[1], "--relay") == 0) return relay(transport_dial_vsock(1)); /* VMADDR_CID_LOCAL */
+  if (strcmp(argv[1], "--relay") == 0) return relay(dial());
   bool is_vsock = strcmp(argv[1], "--vsock") == 0, listens = is_vsock || strcmp(argv[1], "--listen") == 0;
   int fd = is_vsock ? transport_open_vsock() : listens ? listen_at(argv[2]) : inherit(atoi(argv[2]));
   if (fd < 0) return 2;
@@ -67,6 +79,7 @@ int main(int argc, char **argv) {
   agent.setup = setup;
   agent.power_off = power_off;
   agent.signal_all = signal_all;
+  if (is_vsock && strcmp(argv[2], "host") == 0) agent.accepts = transport_is_host;
   agent_open(-1);
   if (listens) channel_open_listener(fd);
   else channel_open_port(fd);

@@ -16,7 +16,7 @@ struct vsock_address {
   unsigned int port, cid;
   unsigned char zero[4];
 };
-enum { CID_ANY = -1 };
+enum { CID_ANY = -1, CID_HOST = 2 };
 
 int transport_open_port(void) {
   DIR *ports = opendir(PORTS);
@@ -41,6 +41,12 @@ int transport_open_vsock(void) {
   if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 4) == 0) return fd;
   close(fd);
   return -1;
+}
+
+bool transport_is_host(int fd) {
+  struct vsock_address peer = {0};
+  socklen_t size = sizeof peer;
+  return getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.family == AF_VSOCK && peer.cid == CID_HOST;
 }
 
 int transport_dial_vsock(unsigned cid) {

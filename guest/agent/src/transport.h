@@ -6,6 +6,8 @@
 int transport_open_port(void);
 /* A listener on WIRE_VSOCK_PORT; -1 where the kernel has no vsock. */
 int transport_open_vsock(void);
+/* Whether the other end of such a connection is the host: any user of the guest may dial its own listener. */
+bool transport_is_host(int fd);
 /* A connection to such a listener; -1 where there is none. */
 int transport_dial_vsock(unsigned cid);
 #endif

@@ -127,7 +127,7 @@ test("a new channel of the same port finds the commands of the one before", asyn
 test("I29 the vsock listener serves over the guest's own loopback, and counts its sessions per epoch", async () => {
   const loopback = `/lib/modules/${kernel.manifest.release}/kernel/net/vmw_vsock/vsock_loopback.ko`;
   assert.equal((await collect(session, sh("load", `insmod ${loopback}`))).status.exitCode, 0);
-  await session.exec(execSpec({ id: "nested", argv: ["agent-test", "--vsock", "-"] }), { signal });
+  await session.exec(execSpec({ id: "nested", argv: ["agent-test", "--vsock", "any"] }), { signal });
   const counts: number[] = [];
   for (const [index, epoch] of [1, 1, 2].entries()) {
     await using nested = await connector.connect(await relay(`relay${index}`), { epoch, signal });
@@ -138,6 +138,13 @@ test("I29 the vsock listener serves over the guest's own loopback, and counts it
   assert.deepEqual(counts, [1, 2, 1]);
 });
 
+test("a process of the guest cannot be the host of the guest's vsock listener", async () => {
+  await session.sendSignal("nested", "KILL", { signal });
+  await follow(session, "nested");
+  await session.exec(execSpec({ id: "guarded", argv: ["agent-test", "--vsock", "host"] }), { signal });
+  await assert.rejects(connector.connect(await relay("stranger"), { epoch: 1, signal }), { code: "GUEST_AGENT_TIMEOUT" });
+});
+
 /** A channel to the listener within the guest, through a command's stdin and stdout. */
 const relay = async (id: string): Promise<Duplex> => {
   await session.exec(execSpec({ id, argv: ["agent-test", "--relay", "-"], stdin: true }), { signal });
@@ -146,7 +153,8 @@ const relay = async (id: string): Promise<Duplex> => {
   host.on("close", () => guest.destroy());
   const up = async (): Promise<void> => {
     try {
-      for await (const bytes of guest) await attachment.writeStdin(bytes, { signal });
+      const chunks: AsyncIterable<Uint8Array> = guest;
+      for await (const bytes of chunks) await attachment.writeStdin(bytes, { signal });
     } finally {
       await attachment.closeStdin();
     }

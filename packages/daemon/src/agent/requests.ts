@@ -72,14 +72,15 @@ export class Requests {
       throw new KilnError("GUEST_AGENT_PROTOCOL", `the agent answered a request ${frame.stream} that was never made`);
     const pending = this.#pending.get(frame.stream);
     if (pending === undefined) return;
-    this.#pending.delete(frame.stream);
+    // a reply that cannot be read throws with its request still waiting: the session's end rejects it
     const fields = parseTlvs(frame.payload);
-    if (frame.flags !== WIRE_ERRORS.OK) {
+    if (frame.flags === WIRE_ERRORS.OK) {
+      pending.onReply(fields);
+      pending.answer.resolve(fields);
+    } else {
       pending.answer.reject(refusal(frame.flags, fields, pending.action));
-      return;
     }
-    pending.onReply(fields);
-    pending.answer.resolve(fields);
+    this.#pending.delete(frame.stream);
   }
 
   /** Rejects all that wait and all that come. */

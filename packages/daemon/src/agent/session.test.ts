@@ -17,6 +17,8 @@ import {
   type ExecInfo,
   type Frame,
 } from "@kiln/protocol/wire";
+import fc from "fast-check";
+import { KilnError } from "@kiln/protocol/errors";
 import { Deferred, FakeClock, systemClock, systemRandom } from "@kiln/std";
 import type { AgentSession, ExecAttachment } from "../vms/agent.port.ts";
 import { createAgentConnector } from "./connector.ts";
@@ -129,6 +131,46 @@ test("the first byte from the guest that cannot be ends the session", async (con
     "a stdin window for bytes never sent": (guest) => guest.frame(FRAME_TYPES.WINDOW, [0, 1], encodeChunk(1000, encodeChunk(0, bytes(0)))),
   };
   for (const [name, act] of Object.entries(cases)) await context.test(name, () => violates(act));
+});
+
+test("a reply that cannot be read rejects its request and ends the session", async () => {
+  for (const payload of [
+    bytes(5),
+    encodeTlvs([[TAGS.EXEC_INFO, bytes(10)]]),
+    encodeTlvs([[TAGS.EXEC_INFO, encodeExecInfo(info({ id: "b" }))]]),
+  ]) {
+    const guest = new ScriptedGuest();
+    const session = await connector.connect(guest.host, { epoch: 1, signal });
+    guest.answer = (request) => guest.frame(FRAME_TYPES.REPLY, [0, request.stream], payload);
+    await assert.rejects(session.attach("a", { signal }), { code: "GUEST_AGENT_PROTOCOL" });
+    await session.closed;
+  }
+});
+
+test("whatever frames come, the session lives on or ends with a typed error", async () => {
+  const frame = fc.record({
+    type: fc.constantFrom(FRAME_TYPES.REPLY, FRAME_TYPES.OUTPUT, FRAME_TYPES.WINDOW, FRAME_TYPES.EXIT),
+    flags: fc.constantFrom(0, 1, 2, 3, WIRE.moreFlag),
+    stream: fc.nat(3),
+    payload: fc.oneof(
+      fc.uint8Array({ maxLength: 120 }),
+      fc.nat(40).map((offset) => encodeChunk(offset, bytes(9))),
+    ),
+  });
+  const property = fc.asyncProperty(fc.array(frame, { maxLength: 6 }), async (frames) => {
+    const { guest, session, attachment } = await attached();
+    for (const one of frames) guest.frame(one.type, [one.flags, one.stream], one.payload);
+    const ping = await Promise.allSettled([session.ping({ signal })]);
+    await session[Symbol.asyncDispose]();
+    const outcomes = [...ping, ...(await Promise.allSettled([eventsOf(attachment)]))];
+    const codes = outcomes.flatMap((one) => (one.status === "rejected" && one.reason instanceof KilnError ? [one.reason.code] : []));
+    assert.ok(
+      codes.every((code) => code === "GUEST_AGENT_PROTOCOL" || code === "CANCELLED"),
+      codes.join(),
+    );
+    assert.ok(outcomes.every((one) => one.status === "fulfilled" || one.reason instanceof KilnError));
+  });
+  await fc.assert(property, { numRuns: 300 });
 });
 
 test("I29 doubled and late frames change nothing", async () => {
