@@ -1,4 +1,5 @@
 import { readdir, readFile } from "node:fs/promises";
+import { KilnError } from "@kiln/protocol";
 import { hasCode } from "@kiln/std/node";
 
 const FIRST_EXTRA = 3;
@@ -8,7 +9,7 @@ const CLOSE_ON_EXEC = 0o2000000;
 /** Whether a child would inherit the descriptor that this text of /proc/PID/fdinfo describes. */
 export const isInheritable = (fdinfo: string): boolean => {
   const flags = /^flags:\s*([0-7]+)$/m.exec(fdinfo)?.[1];
-  if (flags === undefined) throw new Error(`not a text of /proc/PID/fdinfo: ${JSON.stringify(fdinfo)}`);
+  if (flags === undefined) throw new KilnError("INTERNAL", `not a text of /proc/PID/fdinfo: ${JSON.stringify(fdinfo)}`);
   return (Number.parseInt(flags, 8) & CLOSE_ON_EXEC) === 0;
 };
 

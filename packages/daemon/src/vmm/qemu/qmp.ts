@@ -127,7 +127,7 @@ export class QmpClient {
 
   #settle(id: number | null): Pending {
     const pending = id === null ? undefined : this.#pending.get(id);
-    if (id === null || pending === undefined) throw new Error(`an answer to command ${id}, which nobody gave`);
+    if (id === null || pending === undefined) throw new KilnError("VMM_FAILED", `an answer to command ${id}, which nobody gave`);
     this.#pending.delete(id);
     return pending;
   }

@@ -43,7 +43,8 @@ export const bindSocket = async (path: string): Promise<BoundSocket> => {
 const listeningDescriptor = (server: Server): number => {
   const handle: unknown = "_handle" in server ? server._handle : null;
   const descriptor: unknown = typeof handle === "object" && handle !== null && "fd" in handle ? handle.fd : null;
-  if (typeof descriptor !== "number" || descriptor < 0) throw new Error("this Node does not tell the descriptor of a listening socket");
+  if (typeof descriptor !== "number" || descriptor < 0)
+    throw new KilnError("INTERNAL", "this Node does not tell the descriptor of a listening socket");
   return descriptor;
 };
 
