@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
+import { createReadStream, createWriteStream, existsSync } from "node:fs";
 import { mkdir, open, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -68,8 +68,7 @@ const prepareLayers = async (): Promise<readonly Layer[]> => {
   await mkdir(directory, { recursive: true });
   await mkdir(staging, { recursive: true });
   const list = join(directory, `${createHash("sha256").update(REFERENCE).digest("hex").slice(0, 16)}.json`);
-  const known = await readFile(list, "utf8").catch(() => null);
-  if (known !== null) return JSON.parse(known) as Layer[];
+  if (existsSync(list)) return JSON.parse(await readFile(list, "utf8")) as Layer[];
   const content = new ContentStore({ directory: join(CACHE, "content"), stagingDir: staging });
   const source = new DebImageSource({ apt: new Apt({ stagingDir: staging, clock: systemClock }), content, platform: guestPlatform(process.arch) });
   const quiet = { onPhase: () => undefined, onProgress: () => undefined };

@@ -97,7 +97,8 @@ const createHttpServer = (composition: Composition, service: Service & { paths: 
     failpoints: listFailpoints,
     stop: service.stop,
   });
-  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }));
+  const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const server = createServer((request, response) => void answer(request, response));
   server.on("upgrade", createUpgradeHandler(core));
   server.requestTimeout = 0; // uploads and waits take as long as they take; the socket is the owner's alone
   return server;

@@ -1,6 +1,5 @@
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { relayToEnd } from "../guest/foreground.ts";
-import { shapeOf } from "../guest/vm-shape.ts";
 
 interface AttachOptions {
   readonly stdin?: boolean;
@@ -19,7 +18,7 @@ const spec: CommandSpec = {
     const options = command.opts<AttachOptions>();
     const kiln = await context.connect();
     const vm = await kiln.vms.get(name, { signal: context.signal });
-    const shape = shapeOf(vm);
+    const shape = vm;
     const stdin = options.stdin !== false && shape.stdin;
     await using session = kiln.vms.attach(vm.id, { stdin, signal: context.signal });
     await session.started;

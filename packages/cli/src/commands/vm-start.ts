@@ -6,7 +6,6 @@ import { attachAndStart } from "../guest/foreground.ts";
 import { forEachName } from "../names.ts";
 import { followOperation } from "../operation.ts";
 import { ProgressLine } from "../render/progress.ts";
-import { shapeOf } from "../guest/vm-shape.ts";
 
 interface StartOptions {
   readonly attach?: boolean;
@@ -16,7 +15,7 @@ interface StartOptions {
 const attachOne = async (context: CommandContext, name: string, interactive: boolean): Promise<number> => {
   const kiln = await context.connect();
   const vm = await kiln.vms.get(name, { signal: context.signal });
-  return attachAndStart(context, kiln, { id: vm.id, options: { tty: shapeOf(vm).tty, stdin: interactive, proxySignals: true } });
+  return attachAndStart(context, kiln, { id: vm.id, options: { tty: vm.tty, stdin: interactive, proxySignals: true } });
 };
 
 const spec: CommandSpec = {

@@ -75,6 +75,6 @@ const toFingerprint = (stat: { size: number; ino: bigint; mtimeNs: bigint; ctime
 
 const hashFile = async (path: string, signal: AbortSignal): Promise<string> => {
   const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { signal, highWaterMark: 1 << 20 })) hash.update(chunk);
+  for await (const chunk of createReadStream(path, { signal, highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
   return `sha256:${hash.digest("hex")}`;
 };

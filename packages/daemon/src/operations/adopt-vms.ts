@@ -1,6 +1,7 @@
 import { asKilnError, KilnError } from "@kiln/protocol";
 import type { VmmRef } from "../vms/driver.port.ts";
 import type { VmRecord } from "../vms/record.ts";
+import { connectAgent } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { followRun } from "./follow-run.ts";
 import { removeVm } from "./remove-vm.ts";
@@ -53,7 +54,7 @@ const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal:
   await using undo = new AsyncDisposableStack();
   undo.defer(() => vmm.kill());
   const { id, name, epoch } = record;
-  const session = await core.agent.connect(await vmm.openAgentChannel({ signal }), { epoch, signal });
+  const session = await connectAgent(core, { vmm, epoch }, signal);
   const main = record.command === null ? null : await session.attach(MAIN_EXEC, { signal });
   const log = (await core.logs.open(id)) ?? (await core.logs.create(id));
   undo.move();

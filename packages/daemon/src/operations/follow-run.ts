@@ -4,6 +4,7 @@ import type { ExecStatus } from "../vms/agent.port.ts";
 import type { VmmEnd } from "../vms/driver.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
+import { connectAgent } from "./connect-agent.ts";
 import { removeVm } from "./remove-vm.ts";
 import { MAIN_EXEC, type RunningVm, type VmExit } from "./running-vms.ts";
 
@@ -79,7 +80,7 @@ const reconnect = async (core: Core, run: RunningVm): Promise<boolean> => {
   try {
     const signal = AbortSignal.timeout(RECONNECT_MS);
     await run.session[Symbol.asyncDispose]();
-    run.session = await core.agent.connect(await run.vmm.openAgentChannel({ signal }), { epoch: run.epoch, signal });
+    run.session = await connectAgent(core, run, signal);
     if (run.main !== null) run.main = await run.session.attach(MAIN_EXEC, { signal });
     return true;
   } catch (error) {

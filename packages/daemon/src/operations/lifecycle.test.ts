@@ -75,7 +75,7 @@ test("a VMM that dies under its start is a typed failure", async () => {
   await using fake = await createFakeCore({ faultOf: () => "die" });
   const ended = await fake.ended(fake.create({ name: "web", start: true }));
   assert.equal(ended.state, "failed");
-  assert.ok(["VM_DIED", "VMM_FAILED", "GUEST_AGENT_TIMEOUT"].includes(ended.error?.code ?? ""), ended.error?.code);
+  assert.ok(["VM_DIED", "VMM_FAILED", "GUEST_AGENT_TIMEOUT"].includes(ended.error?.code ?? ""), String(ended.error?.code));
   assert.equal(fake.host.machines.size, 0);
 });
 

@@ -1,9 +1,10 @@
 import { asKilnError, KilnError, type OperationView, type VmId } from "@kiln/protocol";
 import { randomHex, withDeadline } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
-import type { AgentSession, GuestSetup } from "../vms/agent.port.ts";
+import type { AgentSession, ExecAttachment, GuestSetup } from "../vms/agent.port.ts";
 import type { DiskSpec, Vmm, VmmSpec } from "../vms/driver.port.ts";
 import { STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
+import { connectAgent } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 import { followRun } from "./follow-run.ts";
@@ -75,7 +76,7 @@ const boot = async (core: Core, record: VmRecord, context: OperationContext): Pr
   context.position(null);
   const timeout = (): Error => new KilnError("VM_BOOT_FAILED", `the VM ${record.name} did not answer within ${core.config.bootTimeoutMs} ms`, { object: record.name });
   const { signal } = context;
-  return withDeadline(core.config.bootTimeoutMs, (bounded) => bootBounded(core, record, { ...context, signal: bounded }), {
+  return await withDeadline(core.config.bootTimeoutMs, (bounded) => bootBounded(core, record, { ...context, signal: bounded }), {
     ...{ signal, clock: core.clock, onTimeout: timeout },
   });
 };
@@ -94,7 +95,7 @@ const bootBounded = async (core: Core, record: VmRecord, context: OperationConte
   await core.checkpoint("start.booted");
   core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
   stopwatch.phase("kernel");
-  const session = await unlessEnded(record, vmm, connectAgent(core, record, vmm, signal));
+  const session = await unlessEnded(record, vmm, connectAgent(core, { vmm, epoch: record.epoch }, signal));
   await core.checkpoint("start.connected");
   stopwatch.phase("setup");
   const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, files), { signal }));
@@ -135,11 +136,6 @@ const vmmSpec = (core: Core, record: VmRecord, files: BootFiles & { rootfs: stri
   return { id, cpus, memoryBytes, kernel: files, disks, directory: core.disks.directory(id), uid };
 };
 
-const connectAgent = async (core: Core, record: VmRecord, vmm: Vmm, signal: AbortSignal): Promise<AgentSession> => {
-  const channel = await vmm.openAgentChannel({ signal });
-  return core.agent.connect(channel, { epoch: record.epoch, signal });
-};
-
 const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup => ({
   modules: files.setupModules,
   disks: { root: "root", writable: "writable", modules: "modules" },
@@ -151,7 +147,7 @@ const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup 
   resolvConf: "",
 });
 
-const startCommand = async (record: VmRecord, session: AgentSession, signal: AbortSignal) => {
+const startCommand = async (record: VmRecord, session: AgentSession, signal: AbortSignal): Promise<ExecAttachment> => {
   await session.exec(
     {
       id: MAIN_EXEC,
