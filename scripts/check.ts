@@ -26,7 +26,7 @@ export const toolPath = (): string =>
 
 const runCommand = (command: string, args: readonly string[]): Promise<Outcome> =>
   new Promise((answer) => {
-    const options = { cwd: ROOT, env: { ...process.env, PATH: toolPath(), FORCE_COLOR: "0" }, maxBuffer: 64 * 1024 * 1024 };
+    const options = { cwd: ROOT, env: { ...process.env, PATH: toolPath(), FORCE_COLOR: undefined, NO_COLOR: "1" }, maxBuffer: 64 * 1024 * 1024 };
     execFile(command, args, options, (error, stdout, stderr) => {
       answer({ ok: error === null, output: `${stdout}${stderr}${stdout === "" && stderr === "" && error !== null ? error.message : ""}` });
     });
