@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { systemClock, systemRandom } from "@kiln/std";
+import { retry, systemClock, systemRandom } from "@kiln/std";
 import type { AgentSession } from "../vms/agent.port.ts";
 import { createAgentConnector } from "./connector.ts";
 import { collect, execSpec, follow, setupOf, TestAgent } from "./test-guest.ts";
@@ -106,11 +106,15 @@ test("stdin to a command that does not read it resolves when the command ends", 
 
 test("a signal by name reaches the command", async (context) => {
   const { session } = await ready(context);
-  const run = collect(session, sh("s", "trap 'echo caught; exit 9' USR1; echo ready; while :; do sleep 0.01; done"));
-  await systemClock.sleep(300, { signal });
-  await session.sendSignal("s", "usr1", { signal });
-  const { stdout, status } = await run;
-  assert.deepEqual([stdout, status.exitCode], ["ready\ncaught\n", 9]);
+  await session.exec(sh("s", "trap 'echo caught; exit 9' USR1; echo ready; while :; do sleep 0.01; done"), { signal });
+  await using attachment = await session.attach("s", { signal });
+  let text = "";
+  for await (const event of attachment.events) {
+    if (event.type === "exit") assert.equal(event.status.exitCode, 9);
+    else text += Buffer.from(event.bytes).toString();
+    if (text === "ready\n" && event.type === "output") await session.sendSignal("s", "usr1", { signal });
+  }
+  assert.equal(text, "ready\ncaught\n");
 });
 
 test("a terminal has the asked size, follows a resize and merges stderr", async (context) => {
@@ -141,8 +145,8 @@ test("output that a left process writes later does not delay the exit, nor kill 
   const { session, directory } = await ready(context);
   const run = await collect(session, sh("bg", `(sleep 0.3; echo late; echo alive > ${directory}/alive) & echo early`));
   assert.equal(run.stdout, "early\n");
-  await systemClock.sleep(600, { signal });
-  assert.equal(await readFile(join(directory, "alive"), "utf8"), "alive\n");
+  const alive = () => readFile(join(directory, "alive"), "utf8");
+  assert.equal(await retry(alive, { attempts: 100, baseMs: 50, maxMs: 100, clock: systemClock, signal }), "alive\n");
 });
 
 test("an argument list of nearly a mebibyte passes in parts; one over it is refused", async (context) => {
