@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { KilnError } from "@kiln/protocol/errors";
 import type { ErrorCode } from "@kiln/protocol/errors";
@@ -172,8 +173,16 @@ test("a staging file that is there and empty is taken over; one with content is 
   assert.equal(statSync(target).ino, before.ino);
 });
 
-/** The best of a few tries: a busy machine delays any event loop. */
+/** The best of a few tries, beside what the machine does to a loop with nothing to do: a busy one delays any. */
 const DELAY_TRIES = 3;
+
+const delayMs = async (run: () => Promise<unknown>): Promise<number> => {
+  const delay = monitorEventLoopDelay({ resolution: 2 });
+  delay.enable();
+  await run();
+  delay.disable();
+  return delay.percentile(99) / 1e6;
+};
 
 test("progress reaches the size of what is read, and the event loop stays free meanwhile", async () => {
   await using scratch = await scratchDirectory();
@@ -183,20 +192,20 @@ test("progress reaches the size of what is read, and the event loop stays free m
   const target = join(scratch.path, "out");
   const { size } = statSync(layer.path);
   let bestMs = Infinity;
-  for (let attempt = 0; attempt < DELAY_TRIES && bestMs >= 20; attempt += 1) {
+  let limitMs = 20;
+  for (let attempt = 0; attempt < DELAY_TRIES && bestMs >= limitMs; attempt += 1) {
+    limitMs = Math.max(20, 2 * (await delayMs(() => sleep(500))));
     await rm(target, { force: true });
     const seen: { done: number; total: number }[] = [];
-    const delay = monitorEventLoopDelay({ resolution: 2 });
-    delay.enable();
-    await buildRootfs(
-      { layers: [layer], target, key: KEY },
-      { signal: new AbortController().signal, onProgress: (progress) => seen.push(progress) },
-    );
-    delay.disable();
+    const options = {
+      signal: new AbortController().signal,
+      onProgress: (progress: { done: number; total: number }) => seen.push(progress),
+    };
+    const buildMs = await delayMs(() => buildRootfs({ layers: [layer], target, key: KEY }, options));
     assert.deepEqual({ ...seen.at(-1) }, { done: size, total: size, unit: "bytes" });
     assert.ok(seen.every(({ done }, index) => done >= (seen[index - 1]?.done ?? 0)));
-    bestMs = Math.min(bestMs, delay.percentile(99) / 1e6);
+    bestMs = Math.min(bestMs, buildMs);
   }
   assert.equal(spawnSync("e2fsck", ["-fn", target]).status, 0, "an image of several block groups is clean");
-  assert.ok(bestMs < 20, `event loop delay p99 ${bestMs} ms`);
+  assert.ok(bestMs < limitMs, `event loop delay p99 ${bestMs} ms`);
 });
