@@ -5,6 +5,7 @@
 import { execFile } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { tidy } from "./tidy.ts";
 import { findTests, isPure } from "./tests.ts";
 
@@ -26,7 +27,11 @@ export const toolPath = (): string =>
 
 const runCommand = (command: string, args: readonly string[]): Promise<Outcome> =>
   new Promise((answer) => {
-    const options = { cwd: ROOT, env: { ...process.env, PATH: toolPath(), FORCE_COLOR: undefined, NO_COLOR: "1" }, maxBuffer: 64 * 1024 * 1024 };
+    const options = {
+      cwd: ROOT,
+      env: { ...process.env, PATH: toolPath() },
+      maxBuffer: 64 * 1024 * 1024,
+    };
     execFile(command, args, options, (error, stdout, stderr) => {
       answer({ ok: error === null, output: `${stdout}${stderr}${stdout === "" && stderr === "" && error !== null ? error.message : ""}` });
     });
@@ -67,7 +72,7 @@ export const runChecks = async (checks: readonly Check[]): Promise<boolean> => {
       const started = performance.now();
       const outcome = await check.run();
       console.log(`${outcome.ok ? "ok  " : "FAIL"} ${check.name} (${Math.round(performance.now() - started)} ms)`);
-      if (!outcome.ok) console.log(outcome.output);
+      if (!outcome.ok) console.log(stripVTControlCharacters(outcome.output));
       ok &&= outcome.ok;
     }
   };
