@@ -35,18 +35,21 @@ export class CommandContext {
   /** The client of the home's daemon, which is started if none answers. */
   async connect(): Promise<Kiln> {
     const [home, { ensureDaemon }] = await Promise.all([this.home(), import("./daemon/ensure.ts")]);
-    await ensureDaemon({ home, env: this.host.env, signal: this.signal });
-    return this.client();
+    const ensure = async ({ signal }: { readonly signal: AbortSignal }): Promise<void> => {
+      await ensureDaemon({ home, env: this.host.env, signal });
+    };
+    await ensure({ signal: this.signal });
+    return this.client({ revive: ensure });
   }
 
   /** The client of the home's daemon, whether it runs or not. */
-  async client(): Promise<Kiln> {
+  async client(options: { readonly revive?: (options: { readonly signal: AbortSignal }) => Promise<void> } = {}): Promise<Kiln> {
     const [home, { Kiln }, { UnixTransport, socketPathOf }] = await Promise.all([
       this.home(),
       import("@kiln/sdk"),
       import("@kiln/sdk/node"),
     ]);
-    return new Kiln(new UnixTransport({ socketPath: socketPathOf(home) }));
+    return new Kiln(new UnixTransport({ socketPath: socketPathOf(home), ...options }));
   }
 
   print(text: string): Promise<void> {

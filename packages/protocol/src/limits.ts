@@ -11,7 +11,8 @@ export const LIMITS = {
   /** An image with more layers is refused; docker's own limit is 127, packages of a Debian are some hundreds. */
   layers: 4096,
   cpus: 64,
-  memoryBytesMin: 64 * 2 ** 20,
+  /** The cloud kernel does not boot in 64 MiB. */
+  memoryBytesMin: 128 * 2 ** 20,
   memoryBytesMax: 1024 * 2 ** 30,
   /** Memory comes in these steps, so that shapes are few. */
   memoryStepBytes: 64 * 2 ** 20,

@@ -12,6 +12,11 @@ const { Agent: HttpAgent, request: httpRequest } = process.getBuiltinModule("nod
 
 export interface UnixTransportOptions {
   readonly socketPath: string;
+  /**
+   * Called once when a session finds that the daemon has crashed: its socket is there and refuses. A daemon that was
+   * stopped has taken its socket away, and stays stopped.
+   */
+  readonly revive?: (options: { readonly signal: AbortSignal }) => Promise<void>;
 }
 
 /** sockaddr_un.sun_path is 108 bytes with its final NUL: unix(7). */
@@ -33,10 +38,12 @@ export const connectionError = (cause: unknown, socketPath: string): unknown => 
 /** HTTP with kept-alive connections, and WebSockets, over a daemon's Unix socket. Paths of any length work. */
 export class UnixTransport implements Transport {
   readonly #socketPath: string;
+  #revive: UnixTransportOptions["revive"];
   #opened: Promise<OpenPath> | null = null;
 
   constructor(options: UnixTransportOptions) {
     this.#socketPath = options.socketPath;
+    this.#revive = options.revive;
   }
 
   async request(method: Method, path: string, options: TransportRequest): Promise<TransportResponse> {
@@ -58,6 +65,11 @@ export class UnixTransport implements Transport {
       return await openWebSocket({ connectPath, path, signal: options.signal, socketPath: this.#socketPath });
     } catch (thrown) {
       if (options.signal.aborted) throw options.signal.reason;
+      if (errnoOf(thrown) === "ECONNREFUSED") {
+        const revive = this.#revive;
+        this.#revive = undefined;
+        await revive?.({ signal: options.signal });
+      }
       throw connectionError(thrown, this.#socketPath);
     }
   }
