@@ -16,9 +16,16 @@ const content = (schema: z.ZodType, io: "input" | "output") => ({
 });
 
 const describeRoute = (route: Route): object => {
-  const parameters = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({ name, in: "path", required: true, schema: { type: "string" } }));
+  const parameters = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
+    name,
+    in: "path",
+    required: true,
+    schema: { type: "string" },
+  }));
   const body =
-    route.response === null ? {} : { content: typeof route.response === "string" ? { [route.response]: {} } : content(route.response, "output") };
+    route.response === null
+      ? {}
+      : { content: typeof route.response === "string" ? { [route.response]: {} } : content(route.response, "output") };
   return {
     summary: route.summary,
     parameters,

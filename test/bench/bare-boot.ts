@@ -23,7 +23,11 @@ int main(void) {
 export const prepareBareBoot = async (kernelsDirectory: string, accel: string): Promise<() => Promise<number>> => {
   const [set] = await readdir(kernelsDirectory);
   if (set === undefined) throw new Error(`there is no kernel set in ${kernelsDirectory}`);
-  const [source, binary, initramfs] = ["bare-init.c", "bare-init", "bare.cpio"].map((name) => join(CACHE, name)) as [string, string, string];
+  const [source, binary, initramfs] = ["bare-init.c", "bare-init", "bare.cpio"].map((name) => join(CACHE, name)) as [
+    string,
+    string,
+    string,
+  ];
   await writeFile(source, INIT_SOURCE);
   await run("musl-gcc", ["-Os", "-static", "-o", binary, source]);
   await writeFile(initramfs, bareArchive(await readFile(binary)));
@@ -39,10 +43,21 @@ const bareArchive = (init: Uint8Array): Uint8Array =>
 
 /** Milliseconds from the spawn of QEMU to the first word of init. */
 const boot = async (vmlinux: string, initramfs: string, accel: string): Promise<number> => {
-  const machine = ["-M", "q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off", "-accel", accel, "-m", "512", "-nodefaults", "-no-user-config"];
+  const machine = [
+    "-M",
+    "q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off",
+    "-accel",
+    accel,
+    "-m",
+    "512",
+    "-nodefaults",
+    "-no-user-config",
+  ];
   const kernel = ["-kernel", vmlinux, "-initrd", initramfs, "-append", "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off"];
   const began = performance.now();
-  const child = spawn("qemu-system-x86_64", [...machine, ...kernel, "-display", "none", "-serial", "stdio"], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn("qemu-system-x86_64", [...machine, ...kernel, "-display", "none", "-serial", "stdio"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const timer = setTimeout(() => child.kill("SIGKILL"), TIMEOUT_MS);
   let seen = "";
   try {

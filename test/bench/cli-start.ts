@@ -19,7 +19,13 @@ export const benchCliStart = async (): Promise<Figure> => {
   await alternate(2, runs);
   const { kiln = NONE, node = NONE } = await alternate(RUNS, runs);
   const overNode = (percentile(kiln.ms, 0.5) ?? Number.NaN) - (percentile(node.ms, 0.5) ?? Number.NaN);
-  return compare({ name: "cli.start", ours: kiln, theirs: { node }, details: { "ms over node": Math.round(overNode * 10) / 10 }, goal: { field: "ms over node", max: GOAL_MS } });
+  return compare({
+    name: "cli.start",
+    ours: kiln,
+    theirs: { node },
+    details: { "ms over node": Math.round(overNode * 10) / 10 },
+    goal: { field: "ms over node", max: GOAL_MS },
+  });
 };
 
 const NONE = { ms: [], failures: 1 };

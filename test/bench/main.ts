@@ -36,9 +36,15 @@ const print = (value: object, text: string): void => {
 
 const describe = (figure: Figure): string => {
   const ratios = Object.entries(figure.ratios).map(([peer, ratio]) => `${ratio}x ${peer}`);
-  const goal = figure.goal === null ? "no goal" : `goal ${figure.goal.field} <= ${figure.goal.max}: ${figure.met === true ? "met" : "MISSED"}`;
+  const goal =
+    figure.goal === null ? "no goal" : `goal ${figure.goal.field} <= ${figure.goal.max}: ${figure.met === true ? "met" : "MISSED"}`;
   const details = Object.entries(figure.details).map(([name, value]) => `${name}=${value}`);
-  return [`${figure.name}: p50 ${figure.p50} ms, p99 ${figure.p99} ms, n ${figure.n}, failures ${figure.failures}`, ...ratios, goal, ...details].join("\n    ");
+  return [
+    `${figure.name}: p50 ${figure.p50} ms, p99 ${figure.p99} ms, n ${figure.n}, failures ${figure.failures}`,
+    ...ratios,
+    goal,
+    ...details,
+  ].join("\n    ");
 };
 
 const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
@@ -55,7 +61,10 @@ const machine = {
   node: process.version,
   commit: firstLine("git", ["rev-parse", "HEAD"]),
 };
-print(machine, `${machine.cpus} cpus, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.qemu}, node ${machine.node}, commit ${machine.commit}`);
+print(
+  machine,
+  `${machine.cpus} cpus, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.qemu}, node ${machine.node}, commit ${machine.commit}`,
+);
 let missed = 0;
 for (const [name, bench] of Object.entries(BENCHES)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;

@@ -66,13 +66,27 @@ export const compare = (comparison: Comparison): Figure => {
   const { name, ours, theirs, goal = null } = comparison;
   const p50 = percentile(ours.ms, 0.5);
   const medians = Object.entries(theirs).map(([peer, samples]): [string, number | null] => [peer, percentile(samples.ms, 0.5)]);
-  const ratios = Object.fromEntries(medians.flatMap(([peer, median]) => (p50 === null || median === null ? [] : [[peer, round(p50 / median)]])));
+  const ratios = Object.fromEntries(
+    medians.flatMap(([peer, median]) => (p50 === null || median === null ? [] : [[peer, round(p50 / median)]])),
+  );
   const peers = Object.fromEntries(medians.flatMap(([peer, median]) => (median === null ? [] : [[`${peer}.p50`, median]])));
   const details = { ...peers, ...comparison.details };
   const failures = ours.failures + Object.values(theirs).reduce((sum, one) => sum + one.failures, 0);
   const reached = goal === null ? null : (ratios[goal.field] ?? details[goal.field]);
   const met = goal === null ? null : typeof reached === "number" && reached <= goal.max;
-  return { name, unit: "ms", n: ours.ms.length, failures, p50, p99: percentile(ours.ms, 0.99), ratios, details, skipped: comparison.skipped ?? [], goal, met };
+  return {
+    name,
+    unit: "ms",
+    n: ours.ms.length,
+    failures,
+    p50,
+    p99: percentile(ours.ms, 0.99),
+    ratios,
+    details,
+    skipped: comparison.skipped ?? [],
+    goal,
+    met,
+  };
 };
 
 const round = (value: number): number => Math.round(value * 1000) / 1000;

@@ -70,7 +70,11 @@ const prepareLayers = async (): Promise<readonly Layer[]> => {
   const list = join(directory, `${createHash("sha256").update(REFERENCE).digest("hex").slice(0, 16)}.json`);
   if (existsSync(list)) return JSON.parse(await readFile(list, "utf8")) as Layer[];
   const content = new ContentStore({ directory: join(CACHE, "content"), stagingDir: staging });
-  const source = new DebImageSource({ apt: new Apt({ stagingDir: staging, clock: systemClock }), content, platform: guestPlatform(process.arch) });
+  const source = new DebImageSource({
+    apt: new Apt({ stagingDir: staging, clock: systemClock }),
+    content,
+    platform: guestPlatform(process.arch),
+  });
   const quiet = { onPhase: () => undefined, onProgress: () => undefined };
   const image = await source.fetch(REFERENCE, { signal: new AbortController().signal, ...quiet });
   const layers: Layer[] = [];

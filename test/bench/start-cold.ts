@@ -27,7 +27,13 @@ export const benchStartCold = async (): Promise<Figure> => {
   const runs = { kiln: () => startCold(home.kiln), "bare boot": bareBoot };
   await alternate(1, runs);
   const { kiln = NONE, "bare boot": bare = NONE } = await alternate(STARTS, runs);
-  return compare({ name: "start.cold", ours: kiln, theirs: { "bare boot": bare }, details: { accel }, goal: { field: "bare boot", max: 1.35 } });
+  return compare({
+    name: "start.cold",
+    ours: kiln,
+    theirs: { "bare boot": bare },
+    details: { accel },
+    goal: { field: "bare boot", max: 1.35 },
+  });
 };
 
 /** One exec through SDK, daemon and agent, against the fork, exec and wait of the same command by a shell in the guest. */

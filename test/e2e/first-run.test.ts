@@ -20,7 +20,10 @@ describe("a container image becomes a running microVM", () => {
 
   test("I1 twenty concurrent runs on an empty home: one daemon, one pull, one rootfs build, one kernel build", async () => {
     const runs = await Promise.all(Array.from({ length: 20 }, () => home.kiln(["run", "--rm", IMAGE, "--", "busybox", "echo", "hi"])));
-    assert.deepEqual(runs.filter((one) => one.code !== 0 || one.stdout !== "hi\n"), []);
+    assert.deepEqual(
+      runs.filter((one) => one.code !== 0 || one.stdout !== "hi\n"),
+      [],
+    );
     const operations = await home.json<OperationView[]>("op", "ls", "-a");
     for (const kind of ["image.pull", "rootfs.build", "kernel.build"]) {
       const made = operations.filter((one) => one.kind === kind && one.state === "succeeded" && one.joined === null);
@@ -34,7 +37,7 @@ describe("a container image becomes a running microVM", () => {
   });
 
   test("environment, stdin, working directory, user and exit code go in and out", async () => {
-    const script = 'echo $FOO; busybox pwd; busybox id -u; busybox cat; echo bad >&2; exit 7';
+    const script = "echo $FOO; busybox pwd; busybox id -u; busybox cat; echo bad >&2; exit 7";
     const args = ["run", "--rm", "-i", "-e", "FOO=bar", "-w", "/bin", "-u", "1234:1", IMAGE, "--", "busybox", "sh", "-c", script];
     const outcome = await home.kiln(args, { input: "from stdin\n" });
     assert.deepEqual(outcome, { code: 7, stdout: "bar\n/bin\n1234\nfrom stdin\n", stderr: "bad\n" });
@@ -88,7 +91,10 @@ describe("a container image becomes a running microVM", () => {
     const after = await home.json<VmView | VmView[]>("inspect", "counter");
     assert.deepEqual([after].flat()[0]?.pid, [before].flat()[0]?.pid);
     const lines = (await home.ok("logs", "counter")).trimEnd().split("\n").map(Number);
-    assert.deepEqual(lines, lines.map((_, index) => index + 1));
+    assert.deepEqual(
+      lines,
+      lines.map((_, index) => index + 1),
+    );
     await home.ok("rm", "-f", "counter");
   });
 
@@ -107,7 +113,10 @@ describe("a container image becomes a running microVM", () => {
     const df = await home.json<{ orphans: string[] }>("df");
     assert.deepEqual(df.orphans, []);
     const doctor = await home.json<{ ok: boolean; checks: { name: string; status: string }[] }>("doctor");
-    assert.deepEqual(doctor.checks.filter((check) => check.status === "fail"), []);
+    assert.deepEqual(
+      doctor.checks.filter((check) => check.status === "fail"),
+      [],
+    );
   });
 });
 
@@ -123,5 +132,17 @@ const makeLayout = async (directory: string): Promise<void> => {
   await writeFile(join(bundle, "rootfs/etc/os-release"), "ID=kiln-test\n");
   await umoci("repack", "--image", `${layout}:v1`, bundle);
   const command = "trap 'exit 0' TERM; echo ready; while :; do busybox sleep 1 & wait $!; done";
-  await umoci("config", "--image", `${layout}:v1`, "--config.cmd", "busybox", "--config.cmd", "sh", "--config.cmd", "-c", "--config.cmd", command);
+  await umoci(
+    "config",
+    "--image",
+    `${layout}:v1`,
+    "--config.cmd",
+    "busybox",
+    "--config.cmd",
+    "sh",
+    "--config.cmd",
+    "-c",
+    "--config.cmd",
+    command,
+  );
 };

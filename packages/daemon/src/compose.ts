@@ -82,7 +82,11 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
     core,
     ...createUploads(shelf, leases),
     collectContent: async () => {
-      const removed = await collectContent({ images: artifacts, leases, shelf: { list: () => shelf.list(), removeNow: (digests) => removeBlobs(shelf, digests) } });
+      const removed = await collectContent({
+        images: artifacts,
+        leases,
+        shelf: { list: () => shelf.list(), removeNow: (digests) => removeBlobs(shelf, digests) },
+      });
       if (removed > 0) journal.info({ removed }, "removed blobs that no image names");
     },
     [Symbol.dispose]: () => database[Symbol.dispose](),

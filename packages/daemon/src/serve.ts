@@ -66,7 +66,9 @@ const sweepKernels = async (core: Core): Promise<void> => {
     return null;
   });
   if (builderDigest === null) return;
-  for (const { key } of core.kernels.listKernels().filter((one) => one.builderDigest !== builderDigest && !core.kernels.isKernelInUse(one.key))) {
+  for (const { key } of core.kernels
+    .listKernels()
+    .filter((one) => one.builderDigest !== builderDigest && !core.kernels.isKernelInUse(one.key))) {
     core.kernels.forgetKernel(key);
     await core.kernelSets.remove(key);
   }
@@ -93,7 +95,10 @@ const createHttpServer = (composition: Composition, service: Service & { paths: 
     facts: { pid: process.pid, startedAt: service.startedAt, version: service.version, socket: paths.socket },
     usage: new DirectoryUsage(paths),
     examine: (options) =>
-      examineHost({ home: paths.home, agentPath: config.agentPath, uid: process.getuid?.() ?? -1, probe: () => probeDriver(core) }, options),
+      examineHost(
+        { home: paths.home, agentPath: config.agentPath, uid: process.getuid?.() ?? -1, probe: () => probeDriver(core) },
+        options,
+      ),
     failpoints: listFailpoints,
     stop: service.stop,
   });

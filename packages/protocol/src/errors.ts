@@ -194,10 +194,14 @@ const isErrorCode = (code: unknown): code is ErrorCode => typeof code === "strin
 export const parseProblem = (value: unknown): KilnError => {
   const problem: Partial<Record<keyof Problem, unknown>> = typeof value === "object" && value !== null ? value : {};
   const text = (field: unknown): string | undefined => (typeof field === "string" ? field : undefined);
-  return new KilnError(isErrorCode(problem.code) ? problem.code : "INTERNAL", text(problem.detail) ?? "the daemon sent an error without details", {
-    hint: text(problem.hint),
-    object: text(problem.object),
-    operation: text(problem.operation),
-    remoteCauses: Array.isArray(problem.causes) ? problem.causes.filter((one) => typeof one === "string") : [],
-  });
+  return new KilnError(
+    isErrorCode(problem.code) ? problem.code : "INTERNAL",
+    text(problem.detail) ?? "the daemon sent an error without details",
+    {
+      hint: text(problem.hint),
+      object: text(problem.object),
+      operation: text(problem.operation),
+      remoteCauses: Array.isArray(problem.causes) ? problem.causes.filter((one) => typeof one === "string") : [],
+    },
+  );
 };

@@ -15,7 +15,11 @@ export interface Route {
   readonly response: z.ZodType | string | null;
 }
 
-const route = (method: Route["method"], path: string, answer: Omit<Route, "method" | "path" | "request"> & { request?: z.ZodType }): Route => ({
+const route = (
+  method: Route["method"],
+  path: string,
+  answer: Omit<Route, "method" | "path" | "request"> & { request?: z.ZodType },
+): Route => ({
   request: null,
   ...answer,
   method,
@@ -32,24 +36,65 @@ export const ROUTES: readonly Route[] = [
   route("get", "/v1/df", { summary: "What lies on the disk, and what of it no record owns", status: 200, response: dfReport }),
   route("get", "/v1/kernels", { summary: "Kernel sets", status: 200, response: z.array(kernelView) }),
   route("get", "/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
-  route("post", "/v1/images/pull", { summary: "Pulls an image and builds its rootfs", request: pullImageRequest, status: 202, response: operationView }),
-  route("post", "/v1/images/import", { summary: "Names an image whose blobs were put, or says which are missing", request: importImageRequest, status: 200, response: importImageAnswer }),
+  route("post", "/v1/images/pull", {
+    summary: "Pulls an image and builds its rootfs",
+    request: pullImageRequest,
+    status: 202,
+    response: operationView,
+  }),
+  route("post", "/v1/images/import", {
+    summary: "Names an image whose blobs were put, or says which are missing",
+    request: importImageRequest,
+    status: 200,
+    response: importImageAnswer,
+  }),
   route("delete", "/v1/images/:reference{.+}", { summary: "Removes a name and what only it needs", status: 204, response: null }),
   route("get", "/v1/content/:digest", { summary: "Whether a blob is there (as HEAD)", status: 200, response: null }),
   route("put", "/v1/content/:digest", { summary: "Stores a blob, verified", status: 201, response: z.object({}) }),
   route("get", "/v1/vms", { summary: "VMs, newest first", status: 200, response: z.array(vmView) }),
-  route("post", "/v1/vms", { summary: "Creates a VM, and starts it if asked", request: createVmRequest, status: 202, response: operationView }),
+  route("post", "/v1/vms", {
+    summary: "Creates a VM, and starts it if asked",
+    request: createVmRequest,
+    status: 202,
+    response: operationView,
+  }),
   route("get", "/v1/vms/:vm", { summary: "One VM by id, unique prefix or name", status: 200, response: vmView }),
   route("post", "/v1/vms/:vm/start", { summary: "Starts a VM", status: 202, response: operationView }),
-  route("post", "/v1/vms/:vm/stop", { summary: "Stops a VM: its stop signal, then SIGKILL", request: stopVmRequest, status: 202, response: operationView }),
-  route("post", "/v1/vms/:vm/kill", { summary: "Sends a signal to the VM's command; SIGKILL ends the VM", request: killVmRequest, status: 204, response: null }),
+  route("post", "/v1/vms/:vm/stop", {
+    summary: "Stops a VM: its stop signal, then SIGKILL",
+    request: stopVmRequest,
+    status: 202,
+    response: operationView,
+  }),
+  route("post", "/v1/vms/:vm/kill", {
+    summary: "Sends a signal to the VM's command; SIGKILL ends the VM",
+    request: killVmRequest,
+    status: 204,
+    response: null,
+  }),
   route("delete", "/v1/vms/:vm", { summary: "Deletes a VM; `force=true` also one that runs", status: 202, response: operationView }),
   route("get", "/v1/vms/:vm/wait", { summary: "The VM once it has ended", status: 200, response: vmView }),
-  route("get", "/v1/vms/:vm/console", { summary: "The newest bytes of the guest kernel's console", status: 200, response: "application/octet-stream" }),
-  route("get", "/v1/vms/:vm/logs", { summary: "What the VM's command wrote: data frames, each behind its length", status: 200, response: STREAM }),
-  route("get", "/v1/operations", { summary: "Operations that run; `all=true`: the ended ones too", status: 200, response: z.array(operationView) }),
+  route("get", "/v1/vms/:vm/console", {
+    summary: "The newest bytes of the guest kernel's console",
+    status: 200,
+    response: "application/octet-stream",
+  }),
+  route("get", "/v1/vms/:vm/logs", {
+    summary: "What the VM's command wrote: data frames, each behind its length",
+    status: 200,
+    response: STREAM,
+  }),
+  route("get", "/v1/operations", {
+    summary: "Operations that run; `all=true`: the ended ones too",
+    status: 200,
+    response: z.array(operationView),
+  }),
   route("get", "/v1/operations/:id", { summary: "One operation; `wait=true`: when it has ended", status: 200, response: operationView }),
-  route("get", "/v1/operations/:id/watch", { summary: "The operation at each change, a line each", status: 200, response: "application/x-ndjson" }),
+  route("get", "/v1/operations/:id/watch", {
+    summary: "The operation at each change, a line each",
+    status: 200,
+    response: "application/x-ndjson",
+  }),
   route("post", "/v1/operations/:id/cancel", { summary: "Asks an operation to stop", status: 202, response: operationView }),
 ];
 

@@ -34,7 +34,11 @@ export class RootfsDirectory {
   async build(image: ResolvedImage, key: string, watch: BuildWatch): Promise<{ digest: Digest; fingerprint: Fingerprint }> {
     const { signal, onProgress } = watch;
     watch.onPhase("build rootfs");
-    const layers = image.layers.map((layer) => ({ path: this.#blobPath(layer.digest), mediaType: layerEncoding(layer.mediaType), diffId: layer.diffId }));
+    const layers = image.layers.map((layer) => ({
+      path: this.#blobPath(layer.digest),
+      mediaType: layerEncoding(layer.mediaType),
+      diffId: layer.diffId,
+    }));
     const built = Promise.withResolvers<BuiltRootfs>();
     const published = await publishFile({
       target: this.path(key),

@@ -16,7 +16,13 @@ interface Tool {
 const TOOLS: readonly Tool[] = [
   { name: "apt", command: "apt-get", args: ["--version"], needed: "for deb: images and the kernel", fix: "use a Debian or Ubuntu host" },
   { name: "dpkg-deb", command: "dpkg-deb", args: ["--version"], needed: "for deb: images and the kernel", fix: "apt-get install dpkg" },
-  { name: "setpriv", command: "setpriv", args: ["--version"], needed: "to run the VMM without privileges", fix: "apt-get install util-linux" },
+  {
+    name: "setpriv",
+    command: "setpriv",
+    args: ["--version"],
+    needed: "to run the VMM without privileges",
+    fix: "apt-get install util-linux",
+  },
   { name: "prlimit", command: "prlimit", args: ["--version"], needed: "to bound the VMM", fix: "apt-get install util-linux" },
 ];
 
@@ -45,7 +51,13 @@ export const examineHost = async (
 
 const checkNode = (): DoctorCheck => {
   const major = Number(process.versions.node.split(".")[0]);
-  return { name: "node", status: major >= 24 ? "pass" : "fail", found: process.version, needed: "24 or newer", fix: major >= 24 ? null : "run the checkout's ./kiln, which brings its own" };
+  return {
+    name: "node",
+    status: major >= 24 ? "pass" : "fail",
+    found: process.version,
+    needed: "24 or newer",
+    fix: major >= 24 ? null : "run the checkout's ./kiln, which brings its own",
+  };
 };
 
 const checkDriver = async (probe: () => Promise<DriverFinding>): Promise<DoctorCheck[]> => {
@@ -93,7 +105,13 @@ const checkRoom = async (home: string): Promise<DoctorCheck> => {
   const free = bavail * bsize;
   const status = free >= ROOM_BYTES ? "pass" : "warn";
   const found = `${(free / 2 ** 30).toFixed(1)} GiB free in ${home}`;
-  return { name: "space", status, found, needed: "2 GiB free for a kernel, an image and a few disks", fix: status === "pass" ? null : "make room, or choose another --home" };
+  return {
+    name: "space",
+    status,
+    found,
+    needed: "2 GiB free for a kernel, an image and a few disks",
+    fix: status === "pass" ? null : "make room, or choose another --home",
+  };
 };
 
 const checkUser = (uid: number): DoctorCheck => ({

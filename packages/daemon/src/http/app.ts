@@ -39,7 +39,9 @@ export const createApp = (parts: ApiParts): Hono => {
   app.route("/v1/content", contentRoutes(parts));
   app.route("/v1/vms", vmRoutes(parts));
   app.route("/v1/operations", operationRoutes(parts.core));
-  app.notFound((context) => problemResponse(new KilnError("NOT_FOUND", `there is no ${context.req.method} ${context.req.path} in this API`)));
+  app.notFound((context) =>
+    problemResponse(new KilnError("NOT_FOUND", `there is no ${context.req.method} ${context.req.path} in this API`)),
+  );
   app.onError((thrown) => {
     const error = asKilnError(thrown);
     if (error.code === "INTERNAL") parts.core.journal.error({ error: error.message, stack: describeStack(thrown) }, "a request failed");

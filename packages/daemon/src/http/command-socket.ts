@@ -1,6 +1,17 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { asKilnError, clientMessage, encodeDataFrame, execRequest, KilnError, LIMITS, parseDataFrame, type ServerMessage, STDIN_WINDOW_BYTES, toProblem } from "@kiln/protocol";
+import {
+  asKilnError,
+  clientMessage,
+  encodeDataFrame,
+  execRequest,
+  KilnError,
+  LIMITS,
+  parseDataFrame,
+  type ServerMessage,
+  STDIN_WINDOW_BYTES,
+  toProblem,
+} from "@kiln/protocol";
 import { abortable } from "@kiln/std";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import type { Core } from "../operations/core.ts";
@@ -23,7 +34,12 @@ export const createUpgradeHandler = (core: Core) => {
       return;
     }
     const [, vm, kind] = match;
-    server.handleUpgrade(request, socket, head, (client) => void serve(core, client, { vm: decodeURIComponent(vm), kind: kind === "exec" ? "exec" : "attach" }));
+    server.handleUpgrade(
+      request,
+      socket,
+      head,
+      (client) => void serve(core, client, { vm: decodeURIComponent(vm), kind: kind === "exec" ? "exec" : "attach" }),
+    );
   };
 };
 
@@ -49,7 +65,11 @@ const serve = async (core: Core, client: WebSocket, target: { vm: string; kind: 
   }
 };
 
-const openCommand = async (core: Core, input: ClientInput, target: { vm: string; kind: "exec" | "attach"; signal: AbortSignal }): Promise<CommandStream> => {
+const openCommand = async (
+  core: Core,
+  input: ClientInput,
+  target: { vm: string; kind: "exec" | "attach"; signal: AbortSignal },
+): Promise<CommandStream> => {
   const { vm, signal } = target;
   if (target.kind === "attach") return attachToVm(core, vm, { signal });
   return execInVm(core, vm, { request: parseWith(execRequest, await input.first(signal)), signal });
@@ -85,7 +105,8 @@ class ClientInput {
     client.on("message", (data: RawData, isBinary: boolean) => {
       const message = { data: toBytes(data), isBinary };
       this.#pendingBytes += message.data.length;
-      if (this.#pendingBytes > STDIN_WINDOW_BYTES + LIMITS.requestBytes) fail(client, new KilnError("REQUEST_INVALID", "more stdin was sent than the window allows"));
+      if (this.#pendingBytes > STDIN_WINDOW_BYTES + LIMITS.requestBytes)
+        fail(client, new KilnError("REQUEST_INVALID", "more stdin was sent than the window allows"));
       else this.#onMessage(message);
     });
   }

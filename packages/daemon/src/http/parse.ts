@@ -6,7 +6,9 @@ import type { z } from "zod";
 export const parseWith = <Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> => {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const words = parsed.error.issues.slice(0, 4).map((issue) => `${issue.path.length === 0 ? "the request" : issue.path.join(".")}: ${issue.message}`);
+  const words = parsed.error.issues
+    .slice(0, 4)
+    .map((issue) => `${issue.path.length === 0 ? "the request" : issue.path.join(".")}: ${issue.message}`);
   throw new KilnError("REQUEST_INVALID", words.join("; "));
 };
 

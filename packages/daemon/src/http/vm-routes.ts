@@ -17,7 +17,9 @@ import { idempotencyKey, parameter, parseBody, parseWith } from "./parse.ts";
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
     .get("/", (context) => context.json(core.vms.list().map(toVmView)))
-    .post("/", async (context) => context.json(beginCreateVm(core, await parseBody(context, createVmRequest), idempotencyKey(context)), 202))
+    .post("/", async (context) =>
+      context.json(beginCreateVm(core, await parseBody(context, createVmRequest), idempotencyKey(context)), 202),
+    )
     .get("/:vm", (context) => context.json(toVmView(getVm(core.vms, parameter(context, "vm")))))
     .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), idempotencyKey(context)), 202))
     .post("/:vm/stop", async (context) => {

@@ -102,7 +102,10 @@ const startOrUndo = async (core: Core, record: VmRecord, context: OperationConte
 };
 
 /** Runs both; when one fails the other is told to leave and awaited before the failure is thrown. */
-const allOrNone = async <One, Two>(outer: AbortSignal, start: (signal: AbortSignal) => [Promise<One>, Promise<Two>]): Promise<[One, Two]> => {
+const allOrNone = async <One, Two>(
+  outer: AbortSignal,
+  start: (signal: AbortSignal) => [Promise<One>, Promise<Two>],
+): Promise<[One, Two]> => {
   const abort = new AbortController();
   const pair = start(AbortSignal.any([outer, abort.signal]));
   try {

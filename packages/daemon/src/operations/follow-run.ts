@@ -37,7 +37,7 @@ const follow = async (core: Core, run: RunningVm): Promise<void> => {
 
 /** Output into the log until the command has exited. An idle VM has none: then it resolves when the VMM ends. */
 const followCommand = async (core: Core, run: RunningVm): Promise<void> => {
-  for (let attempt = 0; ; ) {
+  for (let attempt = 0; ;) {
     try {
       const status = await pump(run);
       if (status === null) return;
@@ -123,7 +123,14 @@ const writeExit = (core: Core, record: VmRecord, exit: VmExit): void => {
   const { exitCode, signal, error } = exit;
   core.vms.change(
     record.id,
-    { state: error === null ? "exited" : "failed", exitCode, signal, error: error === null ? null : errorView(error), finishedAt: nowIso(core), vmm: null },
+    {
+      state: error === null ? "exited" : "failed",
+      exitCode,
+      signal,
+      error: error === null ? null : errorView(error),
+      finishedAt: nowIso(core),
+      vmm: null,
+    },
     { from: [record.state] },
   );
 };
@@ -136,7 +143,8 @@ export const planExit = (run: Pick<RunningVm, "commandExit" | "ending" | "main" 
   if (run.commandExit !== null) return run.commandExit;
   if (run.ending === "kill") return SIGKILL_EXIT;
   if (end.reason === "guest-shutdown" || run.ending === "stop") return run.main === null ? CLEAN_EXIT : SIGKILL_EXIT;
-  const said = end.reason === "guest-panic" ? `the guest's kernel panicked: ${end.console}` : end.reason === "vmm-died" ? end.detail : "it was killed";
+  const said =
+    end.reason === "guest-panic" ? `the guest's kernel panicked: ${end.console}` : end.reason === "vmm-died" ? end.detail : "it was killed";
   const error = new KilnError("VM_DIED", `the VM ${run.name} died: ${said}`, { object: run.name });
   return { exitCode: null, signal: null, oomKilled: false, error };
 };

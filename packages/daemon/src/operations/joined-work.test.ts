@@ -11,7 +11,11 @@ import { Operations } from "./operations.ts";
 const never = new AbortController().signal;
 
 const setUp = () => {
-  const operations = new Operations({ store: new SqliteOperationStore(new Database(":memory:")), clock: new FakeClock(), random: systemRandom });
+  const operations = new Operations({
+    store: new SqliteOperationStore(new Database(":memory:")),
+    clock: new FakeClock(),
+    random: systemRandom,
+  });
   return { operations, work: new RecordedWork(operations) };
 };
 
@@ -29,7 +33,10 @@ const gatedWork = (key: string, made: Map<string, string>) => {
       runs += 1;
       phase("build");
       entered.resolve();
-      await Promise.race([gate.promise, new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)))]);
+      await Promise.race([
+        gate.promise,
+        new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error))),
+      ]);
       made.set(key, `made ${key}`);
       return `made ${key}`;
     },
@@ -79,7 +86,10 @@ test("I11 when the last caller leaves, the work is cancelled and its operation s
   await gated.entered;
   leaver.abort(new KilnError("CANCELLED", "left"));
   await assert.rejects(caller, { code: "CANCELLED" });
-  assert.deepEqual(operations.list({ all: true }).map((row) => row.state), ["cancelled"]);
+  assert.deepEqual(
+    operations.list({ all: true }).map((row) => row.state),
+    ["cancelled"],
+  );
 });
 
 test("I13 a failure is reported with its cause to all who waited, and the next caller starts afresh", async () => {

@@ -82,7 +82,10 @@ test("I18 two starts of one VM are one run", async () => {
   await using fake = await createFakeCore({ bootMs: 5 });
   await fake.ended(fake.create({ name: "web" }));
   const both = [beginStartVm(fake.core, "web", null), beginStartVm(fake.core, "web", null)];
-  assert.deepEqual((await Promise.all(both.map(fake.ended))).map((one) => one.state), ["succeeded", "succeeded"]);
+  assert.deepEqual(
+    (await Promise.all(both.map(fake.ended))).map((one) => one.state),
+    ["succeeded", "succeeded"],
+  );
   assert.equal(fake.host.boots, 1);
   assert.equal(fake.vm("web")?.epoch, 1);
 });
@@ -99,7 +102,10 @@ test("I22 deleting works in every state, twice, and while a start is in flight",
   const start = beginStartVm(fake.core, "starting", null);
   await new Promise((resolve) => setTimeout(resolve, 20));
   const ids = fake.core.vms.list().map((vm) => vm.id);
-  const removals = ids.flatMap((id) => [beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null }), beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null })]);
+  const removals = ids.flatMap((id) => [
+    beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null }),
+    beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null }),
+  ]);
   const ended = await Promise.all(removals.map(fake.ended));
   assert.deepEqual(new Set(ended.map((one) => one.state)), new Set(["succeeded"]));
   assert.equal((await fake.ended(start)).state, "cancelled");
@@ -144,7 +150,16 @@ test("I27 thirty parallel execs right after a start all answer", async () => {
   await fake.ended(fake.create({ name: "web", start: true }));
   const texts = await Promise.all(
     names(30).map(async (id) => {
-      const request = { id, command: ["echo", id], env: [], workingDir: null, user: null, tty: null, stdin: false, overflow: "block" as const };
+      const request = {
+        id,
+        command: ["echo", id],
+        env: [],
+        workingDir: null,
+        user: null,
+        tty: null,
+        stdin: false,
+        overflow: "block" as const,
+      };
       const stream = await execInVm(fake.core, "web", { request, signal: never });
       let text = "";
       for await (const chunk of stream.output) text += Buffer.from(chunk.bytes).toString();

@@ -41,12 +41,18 @@ export class Operations {
    * Starts `work` as an operation and returns at once. The same idempotency key and request: the operation that is
    * there already. Throws IDEMPOTENCY_CONFLICT for the same key with another request.
    */
-  begin(spec: OperationSpec, work: (context: OperationContext) => Promise<string | null>, idempotency: IdempotencyKey | null): OperationView {
+  begin(
+    spec: OperationSpec,
+    work: (context: OperationContext) => Promise<string | null>,
+    idempotency: IdempotencyKey | null,
+  ): OperationView {
     const stored = idempotency === null ? null : { key: idempotency.key, fingerprint: fingerprint(spec, idempotency.request) };
     if (stored !== null) {
       const known = this.#store.findByIdempotencyKey(stored.key);
       if (known !== null && known.fingerprint !== stored.fingerprint) {
-        throw new KilnError("IDEMPOTENCY_CONFLICT", `the idempotency key ${stored.key} was used for another request`, { operation: known.view.id });
+        throw new KilnError("IDEMPOTENCY_CONFLICT", `the idempotency key ${stored.key} was used for another request`, {
+          operation: known.view.id,
+        });
       }
       if (known !== null) return this.get(known.view.id);
     }
@@ -123,4 +129,6 @@ const run = async (live: LiveOperation, work: (context: OperationContext) => Pro
 };
 
 const fingerprint = (spec: OperationSpec, request: unknown): string =>
-  createHash("sha256").update(JSON.stringify([spec.kind, request])).digest("hex");
+  createHash("sha256")
+    .update(JSON.stringify([spec.kind, request]))
+    .digest("hex");

@@ -59,10 +59,34 @@ export const reportDf = async (core: Core, usage: HomeUsage): Promise<DfReport> 
   const known = new Set<string>(core.vms.list().map((vm) => vm.id));
   const busy = core.operations.count("running") > 0;
   const items: DfReport["items"] = [
-    ...blobs.map((blob) => ({ kind: "blob", id: blob.digest, ...sizes(blob), uniqueBytes: users.get(blob.digest) === 1 ? blob.diskBytes : 0, inUse: users.has(blob.digest) })),
-    ...rootfs.map((file) => ({ kind: "rootfs", id: file.key, ...sizes(file), uniqueBytes: file.diskBytes, inUse: core.images.isRootfsInUse(file.key) })),
-    ...kernels.map((set) => ({ kind: "kernel", id: set.key, ...sizes(set), uniqueBytes: set.diskBytes, inUse: core.kernels.isKernelInUse(set.key) })),
-    ...vms.map((vm) => ({ kind: "vm", id: vm.id, ...sizes(vm), uniqueBytes: vm.diskBytes, inUse: core.running.get(vm.id as never) !== null })),
+    ...blobs.map((blob) => ({
+      kind: "blob",
+      id: blob.digest,
+      ...sizes(blob),
+      uniqueBytes: users.get(blob.digest) === 1 ? blob.diskBytes : 0,
+      inUse: users.has(blob.digest),
+    })),
+    ...rootfs.map((file) => ({
+      kind: "rootfs",
+      id: file.key,
+      ...sizes(file),
+      uniqueBytes: file.diskBytes,
+      inUse: core.images.isRootfsInUse(file.key),
+    })),
+    ...kernels.map((set) => ({
+      kind: "kernel",
+      id: set.key,
+      ...sizes(set),
+      uniqueBytes: set.diskBytes,
+      inUse: core.kernels.isKernelInUse(set.key),
+    })),
+    ...vms.map((vm) => ({
+      kind: "vm",
+      id: vm.id,
+      ...sizes(vm),
+      uniqueBytes: vm.diskBytes,
+      inUse: core.running.get(vm.id as never) !== null,
+    })),
   ];
   const orphans = [
     ...blobs.filter((blob) => !users.has(blob.digest) && core.leases.isIdle),

@@ -74,7 +74,8 @@ const boot = async (core: Core, record: VmRecord, context: OperationContext): Pr
   context.phase("queue");
   using _permit = await core.boots.acquire({ signal: context.signal, onPosition: (place) => context.position(place) });
   context.position(null);
-  const timeout = (): Error => new KilnError("VM_BOOT_FAILED", `the VM ${record.name} did not answer within ${core.config.bootTimeoutMs} ms`, { object: record.name });
+  const timeout = (): Error =>
+    new KilnError("VM_BOOT_FAILED", `the VM ${record.name} did not answer within ${core.config.bootTimeoutMs} ms`, { object: record.name });
   const { signal } = context;
   return await withDeadline(core.config.bootTimeoutMs, (bounded) => bootBounded(core, record, { ...context, signal: bounded }), {
     ...{ signal, clock: core.clock, onTimeout: timeout },

@@ -7,7 +7,11 @@ import type { RunningVm } from "./running-vms.ts";
 
 const KILL_MS = 5_000;
 
-export const beginStopVm = (core: Core, reference: string, options: { timeoutMs: number; idempotencyKey: string | null }): OperationView => {
+export const beginStopVm = (
+  core: Core,
+  reference: string,
+  options: { timeoutMs: number; idempotencyKey: string | null },
+): OperationView => {
   const record = getVm(core.vms, reference);
   const { timeoutMs, idempotencyKey } = options;
   return core.operations.begin(
@@ -70,6 +74,7 @@ export const killVm = async (core: Core, reference: string, signal: string): Pro
     await run.finished.promise;
     return;
   }
-  if (run.main === null) throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to send ${signal} to`, { object: record.name });
+  if (run.main === null)
+    throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to send ${signal} to`, { object: record.name });
   await run.main.sendSignal(signal.startsWith("SIG") ? signal : `SIG${signal}`);
 };

@@ -126,7 +126,8 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
   const signal = AbortSignal.any([options.signal, left.signal]);
   const run = await core.running.next(record.id, { signal });
   const { main } = run;
-  if (main === null) throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to attach to`, { object: record.name });
+  if (main === null)
+    throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to attach to`, { object: record.name });
   const exit = run.finished.promise.then((ended): StreamExit => {
     if (ended.error !== null) throw ended.error;
     return ended;

@@ -101,7 +101,9 @@ export class Pipeline {
         },
         make: async (context) => {
           if (!(await content.isComplete(image.image))) {
-            throw new KilnError("IMAGE_CONTENT_MISSING", `layers of ${image.reference} are not in the content store`, { object: image.reference });
+            throw new KilnError("IMAGE_CONTENT_MISSING", `layers of ${image.reference} are not in the content store`, {
+              object: image.reference,
+            });
           }
           await checkpoint("rootfs.begun");
           const built = await rootfsFiles.build(image.image, key, buildOptions(context));

@@ -33,7 +33,10 @@ export class Database implements Disposable {
   #migrate(path: string): void {
     const version = Number(this.get("PRAGMA user_version")?.["user_version"] ?? 0);
     if (version > MIGRATIONS.length) {
-      throw new KilnError("HOME_VERSION", `${path} was written by a newer Kiln: its version is ${version}, this one knows ${MIGRATIONS.length}`);
+      throw new KilnError(
+        "HOME_VERSION",
+        `${path} was written by a newer Kiln: its version is ${version}, this one knows ${MIGRATIONS.length}`,
+      );
     }
     for (const [index, sql] of MIGRATIONS.entries()) {
       if (index < version) continue;

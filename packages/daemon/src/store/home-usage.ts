@@ -17,7 +17,11 @@ const measure = async (path: string): Promise<Measured> => {
     const own = { bytes: stat.isDirectory() ? 0 : stat.size, diskBytes: stat.blocks * BLOCK_BYTES };
     if (!stat.isDirectory()) return { path, ...own };
     const inner = await Promise.all((await readdir(path)).map((name) => measure(join(path, name))));
-    return { path, bytes: inner.reduce((sum, one) => sum + one.bytes, own.bytes), diskBytes: inner.reduce((sum, one) => sum + one.diskBytes, own.diskBytes) };
+    return {
+      path,
+      bytes: inner.reduce((sum, one) => sum + one.bytes, own.bytes),
+      diskBytes: inner.reduce((sum, one) => sum + one.diskBytes, own.diskBytes),
+    };
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return { path, bytes: 0, diskBytes: 0 };
     throw error;

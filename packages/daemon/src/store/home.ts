@@ -48,7 +48,8 @@ export const prepareHome = async (home: string): Promise<HomePaths> => {
     if (code === "EACCES" || code === "EPERM" || code === "EROFS") {
       throw new KilnError("PERMISSION_DENIED", `no permission to make the home ${home}`, { cause: error, object: home });
     }
-    if (code === "EEXIST" || code === "ENOTDIR") throw new KilnError("HOME_INVALID", `the home ${home} is not a directory`, { cause: error, object: home });
+    if (code === "EEXIST" || code === "ENOTDIR")
+      throw new KilnError("HOME_INVALID", `the home ${home} is not a directory`, { cause: error, object: home });
     throw error;
   }
   return paths;
@@ -71,7 +72,8 @@ const requireOwn = async (home: string): Promise<void> => {
 /** Takes the home for this process (I39). Throws HOME_IN_USE with who holds it. */
 export const lockHome = async (paths: HomePaths, self: { pid: number; startedAt: string; version: string }): Promise<FileLock> => {
   const lock = tryLockFile(paths.lock);
-  if (lock === null) throw new KilnError("HOME_IN_USE", `the home ${paths.home} is held by ${await describeHolder(paths)}`, { object: paths.home });
+  if (lock === null)
+    throw new KilnError("HOME_IN_USE", `the home ${paths.home} is held by ${await describeHolder(paths)}`, { object: paths.home });
   await publishBytes({ target: paths.holder, stagingDir: paths.staging, bytes: JSON.stringify(self), ifExists: "replace" });
   return lock;
 };

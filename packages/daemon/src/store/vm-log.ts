@@ -178,7 +178,10 @@ const listSegments = async (directory: string): Promise<number[]> => {
     if (hasCode(error, "ENOENT")) return [];
     throw error;
   });
-  return names.flatMap((name) => SEGMENT_NAME.exec(name)?.[1] ?? []).map(Number).sort((left, right) => left - right);
+  return names
+    .flatMap((name) => SEGMENT_NAME.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((left, right) => left - right);
 };
 
 /** Walks the records of a segment; a record that is cut short ends it. */

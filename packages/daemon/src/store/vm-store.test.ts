@@ -49,7 +49,10 @@ test("I17 memory is reserved with the start, never oversold, and free again afte
 test("I18 a change from a state it does not expect is refused with both states", () => {
   const { vms } = setUp();
   const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"));
-  assert.throws(() => vms.change(id, { state: "running" }, { from: ["starting"] }), { code: "VM_STATE_CONFLICT", message: /one is created.*starting/ });
+  assert.throws(() => vms.change(id, { state: "running" }, { from: ["starting"] }), {
+    code: "VM_STATE_CONFLICT",
+    message: /one is created.*starting/,
+  });
 });
 
 test("I8 a record that lacks a field is refused with the field's name", () => {

@@ -22,12 +22,23 @@ export class SqliteVmStore implements VmStore {
         throw new KilnError("VM_NAME_TAKEN", `the name ${draft.name} is taken by another VM`, { object: draft.name });
       }
       if (this.#database.get("SELECT 1 FROM rootfs WHERE key = ?", draft.rootfsKey) === undefined) {
-        throw new KilnError("IMAGE_NOT_FOUND", `the rootfs of ${draft.image} was removed while the VM was being created`, { object: draft.image });
+        throw new KilnError("IMAGE_NOT_FOUND", `the rootfs of ${draft.image} was removed while the VM was being created`, {
+          object: draft.image,
+        });
       }
       const record: VmRecord = { ...draft, slot: this.#freeSlot() };
       this.#database.run(
         "INSERT INTO vms (id, name, slot, state, memory_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        ...[record.id, record.name, record.slot, record.state, record.memoryBytes, record.rootfsKey, record.kernelKey, JSON.stringify(record)],
+        ...[
+          record.id,
+          record.name,
+          record.slot,
+          record.state,
+          record.memoryBytes,
+          record.rootfsKey,
+          record.kernelKey,
+          JSON.stringify(record),
+        ],
       );
       return record;
     });
@@ -70,9 +81,13 @@ export class SqliteVmStore implements VmStore {
       const record = this.get(id);
       if (record === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
       if (!guard.from.includes(record.state)) {
-        throw new KilnError("VM_STATE_CONFLICT", `the VM ${record.name} is ${record.state}; this needs it to be ${guard.from.join(" or ")}`, {
-          object: record.name,
-        });
+        throw new KilnError(
+          "VM_STATE_CONFLICT",
+          `the VM ${record.name} is ${record.state}; this needs it to be ${guard.from.join(" or ")}`,
+          {
+            object: record.name,
+          },
+        );
       }
       if (guard.capacityBytes !== undefined) this.#checkCapacity(record, guard.capacityBytes);
       const changed: VmRecord = { ...record, ...change };
@@ -85,7 +100,9 @@ export class SqliteVmStore implements VmStore {
     const reserved = this.reservedMemoryBytes();
     if (reserved + record.memoryBytes <= capacityBytes) return;
     const [wanted, free] = [record.memoryBytes, capacityBytes - reserved].map((bytes) => `${Math.floor(bytes / 2 ** 20)} MiB`);
-    throw new KilnError("CAPACITY_EXCEEDED", `the VM ${record.name} needs ${wanted} of memory and ${free} are free`, { object: record.name });
+    throw new KilnError("CAPACITY_EXCEEDED", `the VM ${record.name} needs ${wanted} of memory and ${free} are free`, {
+      object: record.name,
+    });
   }
 
   remove(id: VmId): void {

@@ -5,7 +5,18 @@ import type { VmRecord } from "./record.ts";
 export type VmChange = Partial<
   Pick<
     VmRecord,
-    "state" | "epoch" | "bootId" | "startedAt" | "finishedAt" | "exitCode" | "signal" | "error" | "timings" | "vmm" | "driver" | "rootfsDigest"
+    | "state"
+    | "epoch"
+    | "bootId"
+    | "startedAt"
+    | "finishedAt"
+    | "exitCode"
+    | "signal"
+    | "error"
+    | "timings"
+    | "vmm"
+    | "driver"
+    | "rootfsDigest"
   >
 >;
 

@@ -1,17 +1,7 @@
 import { z } from "zod";
 import { LIMITS } from "../limits.ts";
 
-export const VM_STATES = [
-  "created",
-  "starting",
-  "running",
-  "paused",
-  "suspended",
-  "stopping",
-  "exited",
-  "failed",
-  "deleting",
-] as const;
+export const VM_STATES = ["created", "starting", "running", "paused", "suspended", "stopping", "exited", "failed", "deleting"] as const;
 export type VmState = (typeof VM_STATES)[number];
 
 const name = z
@@ -40,7 +30,10 @@ export const createVmRequest = z.strictObject({
   user: z.string().max(256).nullable().default(null),
   hostname: name.nullable().default(null),
   idle: z.boolean().default(false),
-  tty: z.strictObject({ rows: z.int().min(1).max(65535), cols: z.int().min(1).max(65535) }).nullable().default(null),
+  tty: z
+    .strictObject({ rows: z.int().min(1).max(65535), cols: z.int().min(1).max(65535) })
+    .nullable()
+    .default(null),
   stdin: z.boolean().default(false),
   cpus: z.int().min(1).max(LIMITS.cpus).optional(),
   memoryBytes: memoryBytes.optional(),
@@ -110,7 +103,10 @@ export const execRequest = z.strictObject({
   env: environment.default([]),
   workingDir: z.string().startsWith("/").nullable().default(null),
   user: z.string().max(256).nullable().default(null),
-  tty: z.strictObject({ rows: z.int().min(1).max(65535), cols: z.int().min(1).max(65535) }).nullable().default(null),
+  tty: z
+    .strictObject({ rows: z.int().min(1).max(65535), cols: z.int().min(1).max(65535) })
+    .nullable()
+    .default(null),
   stdin: z.boolean().default(false),
   /** What happens when nobody reads: the process waits, or the oldest output is dropped and the gap told. */
   overflow: z.enum(["block", "drop"]).default("block"),

@@ -157,8 +157,7 @@ const respond = (response: ServerResponse, answer: Exclude<StubAnswer, string>):
 };
 
 /** Sends a control message as the daemon does. */
-export const sendMessage = (client: WebSocket, message: ServerMessage): void =>
-  client.send(JSON.stringify(message));
+export const sendMessage = (client: WebSocket, message: ServerMessage): void => client.send(JSON.stringify(message));
 
 export const sendOutput = (
   client: WebSocket,

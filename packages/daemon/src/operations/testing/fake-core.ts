@@ -137,7 +137,16 @@ const fakeKernels = (counts: FakeCore["counts"]): KernelSets => ({
   builderDigest: async () => "builder",
   build: async () => {
     counts.kernels += 1;
-    return { key: "k", name: "debian-cloud", version: "1", source: "fake", builderDigest: "builder", digest: SHA, sizeBytes: 1, createdAt: "now" };
+    return {
+      key: "k",
+      name: "debian-cloud",
+      version: "1",
+      source: "fake",
+      builderDigest: "builder",
+      digest: SHA,
+      sizeBytes: 1,
+      createdAt: "now",
+    };
   },
   isWhole: async () => true,
   remove: async () => undefined,
