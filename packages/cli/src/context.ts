@@ -35,11 +35,13 @@ export class CommandContext {
   /** The client of the home's daemon, which is started if none answers. */
   async connect(): Promise<Kiln> {
     const [home, { ensureDaemon }] = await Promise.all([this.home(), import("./daemon/ensure.ts")]);
-    const ensure = async ({ signal }: { readonly signal: AbortSignal }): Promise<void> => {
-      await ensureDaemon({ home, env: this.host.env, signal });
+    await ensureDaemon({ home, env: this.host.env, signal: this.signal });
+    // the failpoint that ended a daemon does not end the next one too
+    const { KILN_FAILPOINT: _spent, ...env } = this.host.env;
+    const revive = async ({ signal }: { readonly signal: AbortSignal }): Promise<void> => {
+      await ensureDaemon({ home, env, signal });
     };
-    await ensure({ signal: this.signal });
-    return this.client({ revive: ensure });
+    return this.client({ revive });
   }
 
   /** The client of the home's daemon, whether it runs or not. */

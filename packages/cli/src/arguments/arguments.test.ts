@@ -28,7 +28,7 @@ describe("sizes are docker's", () => {
   }
   test("memory in other steps than 64 MiB is refused with the size that would do", () => {
     assert.equal(parseMemory("1g"), 2 ** 30);
-    assert.throws(() => parseMemory("100m"), /128m would do/);
+    assert.throws(() => parseMemory("200m"), /256m would do/);
     assert.throws(() => parseMemory("1m"), isUsage);
   });
   test("a disk has whole blocks", () => {

@@ -1,6 +1,7 @@
 import { socketPathOf } from "@kiln/sdk/node";
 import { KilnError } from "@kiln/protocol/errors";
 import { systemClock } from "@kiln/std";
+import { identifyProcess, processState } from "@kiln/std/node";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { daemonAnswers } from "../daemon/probe.ts";
 
@@ -17,9 +18,10 @@ const spec: CommandSpec = {
     const stopped = await daemonAnswers(socket);
     if (stopped) {
       const kiln = await context.client();
+      const daemon = await identifyProcess((await kiln.daemon.status({ signal })).pid);
       await kiln.daemon.stop({ signal });
       const deadlineMs = systemClock.monotonicMs() + STOP_TIMEOUT_MS;
-      while (await daemonAnswers(socket)) {
+      while ((await daemonAnswers(socket)) || (daemon !== null && (await processState(daemon)) === "alive")) {
         if (systemClock.monotonicMs() > deadlineMs)
           throw new KilnError("DAEMON_UNREACHABLE", `the daemon of ${home} does not end`, {
             object: home,
