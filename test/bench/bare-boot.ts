@@ -3,6 +3,7 @@ import { readFile, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { writeNewc } from "@kiln/formats/cpio";
+import { KERNEL_COMMAND_LINE } from "../../packages/daemon/src/vmm/qemu/args.ts";
 import { CACHE } from "./home.ts";
 
 const run = promisify(execFile);
@@ -41,19 +42,21 @@ const bareArchive = (init: Uint8Array): Uint8Array =>
     { type: "file", path: "init", mode: 0o755, bytes: init },
   ]);
 
-/** Milliseconds from the spawn of QEMU to the first word of init. */
+/** Milliseconds from the spawn of QEMU to the first word of init: Kiln's machine, CPU model, kernel and command line, without a device. */
 const boot = async (vmlinux: string, initramfs: string, accel: string): Promise<number> => {
   const machine = [
     "-M",
     "q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off",
     "-accel",
     accel,
+    "-cpu",
+    accel === "kvm" ? "host" : "max",
     "-m",
     "512",
     "-nodefaults",
     "-no-user-config",
   ];
-  const kernel = ["-kernel", vmlinux, "-initrd", initramfs, "-append", "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off"];
+  const kernel = ["-kernel", vmlinux, "-initrd", initramfs, "-append", KERNEL_COMMAND_LINE];
   const began = performance.now();
   const child = spawn("qemu-system-x86_64", [...machine, ...kernel, "-display", "none", "-serial", "stdio"], {
     stdio: ["ignore", "pipe", "inherit"],

@@ -16,17 +16,39 @@
 #define CGROUPS "/sys/fs/cgroup"
 enum { PATH_BYTES = 160 };
 
-static bool taken[WIRE_EXECS];
+/* Each is made once, and its descriptors stay open: a walk of the path costs as much as the rest. */
+static struct {
+  bool made, taken;
+  int directory, events, memory;
+  unsigned long oom_kills;
+} groups[WIRE_EXECS];
 
 static void path_of(int cgroup, const char *file, char path[PATH_BYTES]) { snprintf(path, PATH_BYTES, CGROUPS "/kiln.%d%s", cgroup, file); }
 
-/* The number behind `name` in one of the cgroup's files; 0 where there is none. */
-static unsigned long value_of(int cgroup, const char *file, const char *name) {
-  char path[PATH_BYTES], text[512];
-  path_of(cgroup, file, path);
-  if (file_read(path, text, sizeof text) < 0) return 0;
+/* The number behind `name` in one of a cgroup's files, which stay open; 0 where there is none. */
+static unsigned long value_of(int file, const char *name) {
+  char text[512];
+  ssize_t n = file < 0 ? -1 : pread(file, text, sizeof text - 1, 0);
+  text[n > 0 ? n : 0] = 0;
   const char *found = strstr(text, name);
   return found ? strtoul(found + strlen(name), NULL, 10) : 0;
+}
+
+static int open_in(int cgroup, const char *file, int flags) {
+  char path[PATH_BYTES];
+  path_of(cgroup, file, path);
+  return open(path, flags | O_CLOEXEC);
+}
+
+static bool make(int i) {
+  char path[PATH_BYTES];
+  path_of(i, "", path);
+  if (mkdir(path, 0755) < 0) return false;
+  groups[i].directory = open_in(i, "", O_PATH | O_DIRECTORY);
+  groups[i].events = open_in(i, "/cgroup.events", O_RDONLY);
+  groups[i].memory = open_in(i, "/memory.events", O_RDONLY);
+  groups[i].made = true;
+  return true;
 }
 
 int cgroup_mount(void) {
@@ -43,21 +65,24 @@ int cgroup_mount(void) {
 
 /* One that a process which outlived its command is still in is passed over. */
 int cgroup_take(void) {
-  char path[PATH_BYTES];
   for (int i = 0; i < (int)WIRE_EXECS; i++) {
-    path_of(i, "", path);
-    if (taken[i] || (mkdir(path, 0755) < 0 && (errno != EEXIST || value_of(i, "/cgroup.events", "populated ")))) continue;
-    taken[i] = true;
+    if (groups[i].taken || (groups[i].made ? value_of(groups[i].events, "populated ") != 0 : !make(i))) continue;
+    groups[i].taken = true;
     return i;
   }
   return -1;
 }
 
 void cgroup_give_back(int cgroup) {
-  if (cgroup >= 0) taken[cgroup] = false;
+  if (cgroup >= 0) groups[cgroup].taken = false;
 }
 
-unsigned long cgroup_oom_kills(int cgroup) { return cgroup < 0 ? 0 : value_of(cgroup, "/memory.events", "oom_kill "); }
+bool cgroup_had_oom_kill(int cgroup) {
+  if (cgroup < 0) return false;
+  unsigned long before = groups[cgroup].oom_kills;
+  groups[cgroup].oom_kills = value_of(groups[cgroup].memory, "oom_kill ");
+  return groups[cgroup].oom_kills > before;
+}
 
 /* linux/sched.h, which musl's headers lack */
 #define CLONE_INTO_CGROUP_FLAG 0x200000000ull
@@ -66,12 +91,9 @@ struct clone_arguments {
 };
 
 pid_t cgroup_fork(int cgroup) {
-  char path[PATH_BYTES];
-  path_of(cgroup, "", path);
-  int fd = cgroup < 0 ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  struct clone_arguments arguments = {.flags = CLONE_INTO_CGROUP_FLAG, .exit_signal = SIGCHLD, .cgroup = (uint64_t)fd};
-  long pid = fd < 0 ? -1 : syscall(SYS_clone3, &arguments, sizeof arguments);
+  int directory = cgroup < 0 ? -1 : groups[cgroup].directory;
+  struct clone_arguments arguments = {.flags = CLONE_INTO_CGROUP_FLAG, .exit_signal = SIGCHLD, .cgroup = (uint64_t)directory};
+  long pid = directory < 0 ? -1 : syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) pid = fork();
-  if (fd >= 0) close(fd);
   return (pid_t)pid;
 }

@@ -14,6 +14,6 @@ int cgroup_take(void);
 void cgroup_give_back(int cgroup);
 /* fork() whose child begins in the cgroup: moving it there later would wait for every CPU. For -1, or on a kernel before 5.7, just fork(). */
 pid_t cgroup_fork(int cgroup);
-/* How many processes of it were ever killed for want of memory. */
-unsigned long cgroup_oom_kills(int cgroup);
+/* Whether a process of it was killed for want of memory since it was asked last. */
+bool cgroup_had_oom_kill(int cgroup);
 #endif

@@ -31,6 +31,7 @@ void children_open(void) {
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   sigprocmask(SIG_BLOCK, &set, NULL);
+  for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* whatever the one who started the agent ignored */
   signal(SIGPIPE, SIG_IGN);
   agent.children = (struct watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .ready = on_children};
   loop_set(agent.loop, &agent.children, EPOLLIN);

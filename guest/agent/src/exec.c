@@ -91,7 +91,6 @@ static struct exec *new_exec(const struct spawn_spec *spec) {
   e->has_stdin = spec->has_stdin;
   e->drop = spec->drop;
   e->cgroup = agent.cgroups ? cgroup_take() : -1;
-  e->oom_kills_before = cgroup_oom_kills(e->cgroup);
   e->start.fd = e->in.watch.fd = e->out[0].watch.fd = e->out[1].watch.fd = -1;
   return e;
 }
@@ -144,7 +143,7 @@ void exec_reaped(pid_t pid, int status) {
   if (WIFSIGNALED(status)) e->signal = WTERMSIG(status);
   else e->exit_code = WEXITSTATUS(status);
   if (e->state == STATE_RUNNING) e->state = STATE_EXITED;
-  e->oom_killed = cgroup_oom_kills(e->cgroup) > e->oom_kills_before;
+  e->oom_killed = cgroup_had_oom_kill(e->cgroup);
   give_back_cgroup(e);
   input_close(&e->in);
   output_leader_ended(&e->out[0], e->tty);

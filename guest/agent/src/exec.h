@@ -34,7 +34,6 @@ struct exec {
   uint32_t state;
   pid_t pid;
   int cgroup; /* -1: none, or given back */
-  unsigned long oom_kills_before;
   int exit_code, signal;
   bool oom_killed, tty, has_stdin, drop, reaped;
   int64_t tty_deadline_ms; /* of a terminal: reading ends if its command has, else begins again; 0: none */

@@ -99,11 +99,11 @@ static void attach(uint32_t request, const struct fields *f, struct exec *e) {
   reply_info(request, e);
 }
 
-/* Requests about one command that exists. */
+/* Requests about one command that exists. One that is still starting can be attached to, so that both requests travel at once. */
 static void on_exec(uint16_t op, uint32_t request, const struct fields *f) {
   struct exec *e = f->id ? exec_find(f->id) : NULL;
   if (op == OP_FORGET && !e) reply_ok(request);
-  else if (!e || e->state == STATE_STARTING) reply_error(request, ERROR_EXEC_NOT_FOUND, 0, "no command %.64s", f->id ? f->id : "");
+  else if (!e || (e->state == STATE_STARTING && op != OP_ATTACH)) reply_error(request, ERROR_EXEC_NOT_FOUND, 0, "no command %.64s", f->id ? f->id : "");
   else if (op == OP_ATTACH) attach(request, f, e);
   else if (op == OP_SIGNAL) send_signal(request, f, e);
   else if (op == OP_RESIZE) resize(request, f, e);

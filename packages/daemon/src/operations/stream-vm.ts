@@ -1,5 +1,5 @@
 import { type Exec, KilnError, type StreamKind } from "@kiln/protocol";
-import type { ExecAttachment } from "../vms/agent.port.ts";
+import type { AgentSession, ExecAttachment, GuestExec } from "../vms/agent.port.ts";
 import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 import type { RunningVm } from "./running-vms.ts";
@@ -49,19 +49,27 @@ export const execInVm = async (core: Core, reference: string, options: { request
   const { request, signal } = options;
   const run = requireRun(core, reference);
   const record = getVm(core.vms, run.id);
-  await run.session.exec(
-    {
-      id: request.id,
-      argv: request.command,
-      env: mergeEnv([...record.env, `HOSTNAME=${record.hostname}`], request.env),
-      cwd: request.workingDir ?? record.workingDir,
-      user: request.user ?? record.user,
-      ...{ tty: request.tty, stdin: request.stdin, overflow: request.overflow },
-    },
-    { signal },
-  );
-  const attachment = await run.session.attach(request.id, { signal });
+  const spec = {
+    id: request.id,
+    argv: request.command,
+    env: mergeEnv([...record.env, `HOSTNAME=${record.hostname}`], request.env),
+    cwd: request.workingDir ?? record.workingDir,
+    user: request.user ?? record.user,
+    ...{ tty: request.tty, stdin: request.stdin, overflow: request.overflow },
+  };
+  const attachment = await startAndAttach(run.session, spec, signal);
   return attachedExec(core, run, { id: request.id, attachment });
+};
+
+/** Both requests are on their way at once; the guest takes them in order. A refused start explains a refused attach. */
+const startAndAttach = async (session: AgentSession, spec: GuestExec, signal: AbortSignal): Promise<ExecAttachment> => {
+  const [started, attached] = await Promise.allSettled([session.exec(spec, { signal }), session.attach(spec.id, { signal })]);
+  if (started.status === "rejected") {
+    if (attached.status === "fulfilled") await attached.value[Symbol.asyncDispose]();
+    throw started.reason;
+  }
+  if (attached.status === "rejected") throw attached.reason;
+  return attached.value;
 };
 
 const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment: ExecAttachment }): CommandStream => {

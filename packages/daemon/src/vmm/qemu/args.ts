@@ -34,7 +34,7 @@ const FIRST_DISK_ADDRESS = 0x8;
  * The kernel skips self-tests of its ciphers (a sixth of a cold boot under TCG) and watchdogs that a busy host would
  * set off, trusts the TSC, and reboots at once when it panics, which ends the VM. The agent takes nothing from here.
  */
-const KERNEL_COMMAND_LINE = "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog panic=-1";
+export const KERNEL_COMMAND_LINE = "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog panic=-1";
 
 /** QEMU's own seccomp filter: no privileges, no other programs, no scheduling games. */
 const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
