@@ -12,7 +12,7 @@ import { KernelDirectory } from "./content/kernel-directory.ts";
 import { RootfsDirectory } from "./content/rootfs-directory.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
-import type { BlobReceiver, ImageImporter } from "./http/content-routes.ts";
+import type { BlobReceiver, ImageImporter } from "./http/parts.ts";
 import { guestPlatform } from "./images/host-platform.ts";
 import { planImport } from "./images/import-plan.ts";
 import { ContentLeases } from "./images/leases.ts";

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { KilnError } from "@kiln/protocol";
 import { ROUTES } from "@kiln/protocol/routes";
 import { generateOpenApi, OPENAPI_PATH } from "../../../../scripts/generate-openapi.ts";
-import { type ApiParts, createApp } from "./app.ts";
+import { createApp } from "./app.ts";
+import type { ApiParts } from "./parts.ts";
 
 const silent = { info: () => undefined, warn: () => undefined, error: () => undefined };
 

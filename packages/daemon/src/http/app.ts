@@ -1,27 +1,11 @@
-import { asKilnError, type DoctorReport, KilnError, LIMITS, toProblem } from "@kiln/protocol";
+import { asKilnError, KilnError, LIMITS, toProblem } from "@kiln/protocol";
 import { Hono } from "hono";
-import type { Core } from "../operations/core.ts";
-import type { DaemonFacts, HomeUsage } from "../operations/report.ts";
-import type { BlobReceiver, ImageImporter } from "./content-routes.ts";
 import { contentRoutes } from "./content-routes.ts";
 import { hostRoutes } from "./host-routes.ts";
 import { imageRoutes } from "./image-routes.ts";
 import { operationRoutes } from "./operation-routes.ts";
+import type { ApiParts } from "./parts.ts";
 import { vmRoutes } from "./vm-routes.ts";
-
-/** What the routes need beyond the core; given by main. */
-export interface ApiParts {
-  readonly core: Core;
-  readonly facts: DaemonFacts;
-  readonly usage: HomeUsage;
-  readonly blobs: BlobReceiver;
-  readonly importer: ImageImporter;
-  readonly examine: (options: { signal: AbortSignal }) => Promise<DoctorReport>;
-  readonly failpoints: () => readonly string[];
-  readonly collectContent: () => Promise<void>;
-  /** Ends the daemon after the answer was sent; VMs run on. */
-  readonly stop: () => void;
-}
 
 /** The API as a function from request to response; tests need no port. */
 export const createApp = (parts: ApiParts): Hono => {

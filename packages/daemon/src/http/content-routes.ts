@@ -1,18 +1,7 @@
 import { type Digest, isDigest, KilnError } from "@kiln/protocol";
 import { Hono } from "hono";
-import type { ImportPlan } from "../images/import-plan.ts";
-import type { ApiParts } from "./app.ts";
+import type { ApiParts } from "./parts.ts";
 import { parameter } from "./parse.ts";
-
-export interface BlobReceiver {
-  has(digest: Digest): Promise<boolean>;
-  /** Throws CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH, DISK_FULL; nothing is left then. */
-  receive(digest: Digest, body: AsyncIterable<Uint8Array>, options: { size: number | null; signal: AbortSignal }): Promise<void>;
-}
-
-export interface ImageImporter {
-  plan(request: { reference: string; root: string; tag: string | null }, options: { signal: AbortSignal }): Promise<ImportPlan>;
-}
 
 const parseDigest = (text: string): Digest => {
   if (!isDigest(text)) throw new KilnError("REQUEST_INVALID", `${text.slice(0, 80)} is not a digest: sha256: and 64 hex digits`);

@@ -1,6 +1,6 @@
 import { Hono } from "hono";
 import { listKernels, reportDf, reportStatus } from "../operations/report.ts";
-import type { ApiParts } from "./app.ts";
+import type { ApiParts } from "./parts.ts";
 
 export const hostRoutes = (parts: ApiParts): Hono => {
   const { core } = parts;

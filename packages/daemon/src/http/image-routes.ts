@@ -1,7 +1,7 @@
 import { importImageRequest, pullImageRequest } from "@kiln/protocol";
 import { Hono } from "hono";
 import { beginPullImage, importImage, listImages, removeImage } from "../operations/images.ts";
-import type { ApiParts } from "./app.ts";
+import type { ApiParts } from "./parts.ts";
 import { idempotencyKey, parameter, parseBody } from "./parse.ts";
 
 export const imageRoutes = (parts: ApiParts): Hono => {

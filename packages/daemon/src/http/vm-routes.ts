@@ -11,7 +11,7 @@ import { readLog } from "../operations/read-log.ts";
 import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView } from "../vms/record.ts";
-import type { ApiParts } from "./app.ts";
+import type { ApiParts } from "./parts.ts";
 import { idempotencyKey, parameter, parseBody, parseWith } from "./parse.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>

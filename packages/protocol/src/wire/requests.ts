@@ -1,23 +1,33 @@
 import { OVERFLOWS, TAGS, WIRE } from "./constants.ts";
 import { encodeTlvs, parseTlvs, type TlvItem } from "./tlv.ts";
 
-/** The payload of SETUP, as the wire has it. */
+/** Ran before anything of the image: what the guest is told about itself. */
 export interface SetupRequest {
+  /** Kernel modules to load from the initramfs, in order, without path and suffix ("virtio_blk"). */
   readonly modules: readonly string[];
+  /** Block devices by slot: the serial that the driver gave each disk is the slot's name. */
   readonly disks: { readonly root: string; readonly writable: string; readonly modules: string | null };
   readonly hostname: string;
+  /** 32 hex digits. */
   readonly machineId: string;
+  /** The host's clock, nanoseconds since 1970. */
   readonly clockNs: bigint;
+  /** 64 bytes from the host's random source. */
   readonly entropy: Uint8Array;
+  /** Lines of /etc/hosts and /etc/resolv.conf. */
   readonly hosts: string;
   readonly resolvConf: string;
 }
 
+/** A command to run. */
 export interface ExecRequest {
+  /** 1 to 64 of A-Za-z0-9_- ; the guest runs one id once. */
   readonly id: string;
   readonly argv: readonly string[];
+  /** NAME=VALUE. */
   readonly env: readonly string[];
   readonly cwd: string;
+  /** "" is root; else USER[:GROUP], names or numbers, looked up in the guest's own /etc/passwd and /etc/group. */
   readonly user: string;
   readonly tty: { readonly rows: number; readonly cols: number } | null;
   readonly stdin: boolean;
