@@ -70,6 +70,7 @@ describe("a container image becomes a running microVM", () => {
       assert.equal((await home.kiln(["exec", "web", "--", "busybox", "true"])).code, 125);
       await home.ok("start", "web");
       assert.equal(await home.ok("exec", "web", "--", "busybox", "cat", "/kept"), "kept\n");
+      await waitUntil(async () => (await home.ok("logs", "web")) === "ready\nready\n", "the log of both starts");
       assert.equal((await home.kiln(["rm", "web"])).code, 1);
       await home.ok("rm", "-f", "web");
       assert.deepEqual(await home.json("ps", "-a"), []);

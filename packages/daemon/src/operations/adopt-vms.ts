@@ -56,7 +56,7 @@ const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal:
   const { id, name, epoch } = record;
   const session = await connectAgent(core, { vmm, epoch }, signal);
   const main = record.command === null ? null : await session.attach(MAIN_EXEC, { signal });
-  const log = (await core.logs.open(id)) ?? (await core.logs.create(id));
+  const log = (await core.logs.open(id)) ?? (await core.logs.begin(id));
   undo.move();
   return createRun({ id, name, epoch, vmm, log, session, main });
 };

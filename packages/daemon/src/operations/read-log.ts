@@ -23,7 +23,7 @@ export async function* readLog(core: Core, record: VmRecord, options: ReadLogOpt
   const { tailLines, signal } = options;
   const open = (follow: boolean): AsyncIterable<LogChunk> => {
     const run = core.running.get(record.id);
-    return run === null ? core.logs.readEnded(record.id, { signal }) : run.log.read({ follow, holds: false, signal });
+    return run === null ? core.logs.readEnded(record.id, { signal }) : run.log.read({ follow, holds: false, epochOnly: false, signal });
   };
   const from = tailLines === null ? options.from : await findTail(open(false), tailLines);
   for await (const chunk of open(options.follow)) {

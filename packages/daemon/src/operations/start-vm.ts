@@ -88,7 +88,7 @@ const bootBounded = async (core: Core, record: VmRecord, context: OperationConte
   stopwatch.phase("disks");
   const files = await prepareFiles(core, record, signal);
   await using undo = new AsyncDisposableStack();
-  const log = await core.logs.create(record.id);
+  const log = await core.logs.begin(record.id);
   undo.defer(() => log.close());
   stopwatch.phase("vmm");
   const vmm = await core.driver.boot(vmmSpec(core, record, files), { signal });

@@ -144,7 +144,7 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
   return {
     ...inputs(() => run.main ?? main),
     acknowledge: () => undefined, // the host's log has it already
-    output: run.log.read({ follow: true, holds: true, signal }),
+    output: run.log.read({ follow: true, holds: true, epochOnly: true, signal }),
     exit,
     stdinOffset: null,
     leave: async () => left.abort(),

@@ -22,15 +22,16 @@ after(async () => {
 });
 
 const chunk = (offset: number, text: string): LogChunk => ({ stream: "stdout", offset, bytes: Buffer.from(text) });
-const textOf = async (log: VmLog, options: { follow: boolean; holds?: boolean }): Promise<string> => {
+const textOf = async (log: VmLog, options: { follow: boolean; holds?: boolean; epochOnly?: boolean }): Promise<string> => {
   let text = "";
-  for await (const one of log.read({ holds: false, signal: never, ...options })) text += Buffer.from(one.bytes).toString();
+  for await (const one of log.read({ holds: false, epochOnly: false, signal: never, ...options }))
+    text += Buffer.from(one.bytes).toString();
   return text;
 };
 
 test("a follower sees what was there and what comes, and ends with the log", async () => {
   const { logs } = await setUp();
-  const log = await logs.create(id);
+  const log = await logs.begin(id);
   await log.append(chunk(0, "one "));
   const followed = textOf(log, { follow: true });
   await log.append(chunk(4, "two"));
@@ -40,7 +41,7 @@ test("a follower sees what was there and what comes, and ends with the log", asy
 
 test("bytes that come twice are kept once", async () => {
   const { logs } = await setUp();
-  const log = await logs.create(id);
+  const log = await logs.begin(id);
   await log.append(chunk(0, "abc"));
   await log.append(chunk(0, "abc"));
   await log.append(chunk(1, "bcd"));
@@ -50,7 +51,7 @@ test("bytes that come twice are kept once", async () => {
 
 test("I36 a record cut short by the daemon's death is dropped, and the log goes on at its offset", async () => {
   const { directory, logs } = await setUp();
-  const log = await logs.create(id);
+  const log = await logs.begin(id);
   await log.append(chunk(0, "whole"));
   await log.close();
   await appendFile(join(directory, "log.0"), Buffer.from([0, 5, 0, 0]));
@@ -62,13 +63,30 @@ test("I36 a record cut short by the daemon's death is dropped, and the log goes 
   await again.close();
 });
 
+test("a log goes on behind what earlier starts wrote, and an epoch can be read alone", async () => {
+  const { logs } = await setUp();
+  const first = await logs.begin(id);
+  await first.append(chunk(0, "first "));
+  await first.close();
+  const second = await logs.begin(id);
+  await second.append(chunk(0, "second"));
+  assert.equal(await textOf(second, { follow: false }), "first second");
+  assert.equal(await textOf(second, { follow: false, epochOnly: true }), "second");
+  await second.close();
+  const adopted = await logs.open(id);
+  assert.ok(adopted);
+  await adopted.append(chunk(3, "ond, adopted"));
+  assert.equal(await textOf(adopted, { follow: false }), "first second, adopted");
+  await adopted.close();
+});
+
 test("a log is bounded: the oldest goes, and the offset says how much", async () => {
   const { directory, logs } = await setUp();
-  const log = await logs.create(id);
+  const log = await logs.begin(id);
   const part = Buffer.alloc(1 << 20, "x");
   for (let index = 0; index < 50; index += 1) await log.append({ stream: "stdout", offset: index * part.length, bytes: part });
   const offsets: number[] = [];
-  for await (const one of log.read({ follow: false, holds: false, signal: never })) offsets.push(one.offset);
+  for await (const one of log.read({ follow: false, holds: false, epochOnly: false, signal: never })) offsets.push(one.offset);
   assert.ok((offsets[0] ?? 0) > 0);
   assert.equal(offsets.at(-1), 49 * part.length);
   assert.ok((await readdir(directory)).length <= 2);
@@ -77,9 +95,9 @@ test("a log is bounded: the oldest goes, and the offset says how much", async ()
 
 test("a reader that holds loses nothing, however slow", async () => {
   const { logs } = await setUp();
-  const log = await logs.create(id);
+  const log = await logs.begin(id);
   const part = Buffer.alloc(1 << 20, "x");
-  const reader = log.read({ follow: true, holds: true, signal: never })[Symbol.asyncIterator]();
+  const reader = log.read({ follow: true, holds: true, epochOnly: false, signal: never })[Symbol.asyncIterator]();
   const writing = (async () => {
     for (let index = 0; index < 50; index += 1) await log.append({ stream: "stdout", offset: index * part.length, bytes: part });
     await log.close();

@@ -9,13 +9,15 @@ import type { LogChunk, VmLog, VmLogs } from "../vms/log.port.ts";
 
 /**
  * A log is two segment files at most; a record in one is u8 stream, u64 offset, u32 length (little-endian), then the
- * bytes. The daemon's death can cut the last record short; it is dropped at the next open, and the guest, which was
+ * bytes. Each segment and each epoch begins with a record of stream 2, which says where the epoch's offsets begin: the
+ * offset is stdout's, its 8 bytes are stderr's. The daemon's death can cut the last record short; it is dropped at the next open, and the guest, which was
  * not told that it arrived, sends it again.
  */
 const HEADER_BYTES = 13;
 /** Two of them are kept: 32 MiB of output for each VM. */
 const SEGMENT_BYTES = 16 * 2 ** 20;
 const STREAMS: readonly OutputStream[] = ["stdout", "stderr"];
+const EPOCH_RECORD = 2;
 const SEGMENT_NAME = /^log\.(\d{1,9})$/;
 
 interface Segment {
@@ -26,6 +28,8 @@ interface Segment {
   /** Closed when its last reader has gone. */
   retired: boolean;
 }
+
+type Offsets = Readonly<Record<OutputStream, number>>;
 
 interface Reader {
   readonly holds: boolean;
@@ -39,27 +43,38 @@ class FileLog implements VmLog {
   #segments: Segment[];
   #changed = new Deferred<void>();
   #closed = false;
-  ends: Record<OutputStream, number>;
+  /** Where this epoch begins. */
+  #base: Offsets;
+  ends: Offsets;
 
-  constructor(directory: string, segments: Segment[], ends: Record<OutputStream, number>) {
+  constructor(directory: string, segments: Segment[], found: { base: Offsets; ends: Offsets }) {
     this.#directory = directory;
     this.#segments = segments;
-    this.ends = ends;
+    this.#base = found.base;
+    this.ends = found.ends;
+  }
+
+  /** Cuts off what a dead daemon left of a record. Only the one who writes may: a reader sees records that are just being written. */
+  async dropTorn(): Promise<void> {
+    for (const segment of this.#segments) await segment.file.truncate(segment.bytes);
+  }
+
+  /** What comes from now on is a new epoch's. */
+  async beginEpoch(): Promise<void> {
+    this.#base = this.ends;
+    const last = this.#segments.at(-1);
+    if (last === undefined) await this.#segmentFor(0);
+    else await writeEpoch(last, this.#base);
   }
 
   async append(chunk: LogChunk): Promise<void> {
-    const known = this.ends[chunk.stream] - chunk.offset;
+    const begin = this.#base[chunk.stream] + chunk.offset;
+    const known = this.ends[chunk.stream] - begin;
     if (known >= chunk.bytes.length) return;
     const bytes = known > 0 ? chunk.bytes.subarray(known) : chunk.bytes;
-    const offset = chunk.offset + Math.max(0, known);
+    const offset = begin + Math.max(0, known);
     const segment = await this.#segmentFor(HEADER_BYTES + bytes.length);
-    const record = Buffer.alloc(HEADER_BYTES + bytes.length);
-    record.writeUInt8(STREAMS.indexOf(chunk.stream), 0);
-    record.writeBigUInt64LE(BigInt(offset), 1);
-    record.writeUInt32LE(bytes.length, 9);
-    record.set(bytes, HEADER_BYTES);
-    await segment.file.write(record, 0, record.length, segment.bytes);
-    segment.bytes += record.length;
+    await writeRecord(segment, { kind: STREAMS.indexOf(chunk.stream), offset, bytes });
     this.ends = { ...this.ends, [chunk.stream]: offset + bytes.length };
     this.#wake();
   }
@@ -70,6 +85,7 @@ class FileLog implements VmLog {
     const oldest = this.#segments.length > 1 ? this.#segments[0] : undefined;
     if (oldest !== undefined) await this.#retire(oldest);
     const next = await openSegment(this.#directory, (last?.index ?? -1) + 1);
+    await writeEpoch(next, this.#base);
     this.#segments.push(next);
     return next;
   }
@@ -92,7 +108,8 @@ class FileLog implements VmLog {
     return this.#changed.promise;
   }
 
-  async *read(options: { follow: boolean; holds: boolean; signal: AbortSignal }): AsyncGenerator<LogChunk> {
+  async *read(options: { follow: boolean; holds: boolean; epochOnly: boolean; signal: AbortSignal }): AsyncGenerator<LogChunk> {
+    const base = options.epochOnly ? this.#base : { stdout: 0, stderr: 0 };
     const first = this.#segments[0];
     if (first === undefined) return;
     const reader: Reader = { holds: options.holds, segment: first, position: 0 };
@@ -102,7 +119,7 @@ class FileLog implements VmLog {
       for (;;) {
         const changed = this.#nextChange();
         const record = await readRecord(reader);
-        if (record !== null) yield record;
+        if (record !== null) yield* since(record, base);
         else if (await this.#advance(reader)) this.#wake();
         else if (options.follow && !this.#closed) await abortable(changed, options.signal);
         else return;
@@ -143,16 +160,49 @@ class FileLog implements VmLog {
   }
 }
 
-const readRecord = async (reader: Reader): Promise<LogChunk | null> => {
+interface LogRecord {
+  /** A stream's place in STREAMS, or EPOCH_RECORD. */
+  readonly kind: number;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The part of a record that lies behind `base`, counted from there. */
+function* since(record: LogRecord, base: Offsets): Generator<LogChunk> {
+  const stream = STREAMS[record.kind];
+  if (stream === undefined) return;
+  const early = Math.max(0, base[stream] - record.offset);
+  if (early > 0 && early >= record.bytes.length) return;
+  yield { stream, offset: record.offset + early - base[stream], bytes: record.bytes.subarray(early) };
+}
+
+const readRecord = async (reader: Reader): Promise<LogRecord | null> => {
   const { segment, position } = reader;
   if (position + HEADER_BYTES > segment.bytes) return null;
   const header = Buffer.alloc(HEADER_BYTES);
   await segment.file.read(header, 0, HEADER_BYTES, position);
-  const bytes = Buffer.alloc(header.readUInt32LE(9));
-  await segment.file.read(bytes, 0, bytes.length, position + HEADER_BYTES);
-  reader.position += HEADER_BYTES + bytes.length;
-  const stream = header[0] === 0 ? "stdout" : "stderr";
-  return { stream, offset: Number(header.readBigUInt64LE(1)), bytes };
+  const length = header.readUInt32LE(9);
+  if (position + HEADER_BYTES + length > segment.bytes) return null;
+  const bytes = Buffer.alloc(length);
+  await segment.file.read(bytes, 0, length, position + HEADER_BYTES);
+  reader.position += HEADER_BYTES + length;
+  return { kind: header.readUInt8(0), offset: Number(header.readBigUInt64LE(1)), bytes };
+};
+
+const writeRecord = async (segment: Segment, { kind, offset, bytes }: LogRecord): Promise<void> => {
+  const record = Buffer.alloc(HEADER_BYTES + bytes.length);
+  record.writeUInt8(kind, 0);
+  record.writeBigUInt64LE(BigInt(offset), 1);
+  record.writeUInt32LE(bytes.length, 9);
+  record.set(bytes, HEADER_BYTES);
+  await segment.file.write(record, 0, record.length, segment.bytes);
+  segment.bytes += record.length;
+};
+
+const writeEpoch = async (segment: Segment, base: Offsets): Promise<void> => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(base.stderr));
+  await writeRecord(segment, { kind: EPOCH_RECORD, offset: base.stdout, bytes });
 };
 
 const segmentPath = (directory: string, index: number): string => join(directory, `log.${index}`);
@@ -185,16 +235,20 @@ const listSegments = async (directory: string): Promise<number[]> => {
 };
 
 /** Walks the records of a segment; a record that is cut short ends it. */
-const measureSegment = async (segment: Segment, ends: Record<OutputStream, number>): Promise<void> => {
+const measureSegment = async (segment: Segment, found: { base: Offsets; ends: Offsets }): Promise<{ base: Offsets; ends: Offsets }> => {
   const reader: Reader = { holds: false, segment, position: 0 };
-  let whole = 0;
-  for (let record = await readRecord(reader); record !== null && reader.position <= segment.bytes; record = await readRecord(reader)) {
-    ends[record.stream] = record.offset + record.bytes.length;
-    whole = reader.position;
+  let { base, ends } = found;
+  for (let record = await readRecord(reader); record !== null; record = await readRecord(reader)) {
+    const stream = STREAMS[record.kind];
+    if (stream !== undefined) ends = { ...ends, [stream]: record.offset + record.bytes.length };
+    else if (record.bytes.length === 8) base = { stdout: record.offset, stderr: Number(Buffer.from(record.bytes).readBigUInt64LE()) };
   }
-  if (whole < segment.bytes) await segment.file.truncate(whole);
-  segment.bytes = whole;
+  segment.bytes = reader.position;
+  // with the older segments gone, an epoch's begin is the least that a stream has reached
+  return { base, ends: { stdout: Math.max(ends.stdout, base.stdout), stderr: Math.max(ends.stderr, base.stderr) } };
 };
+
+const NOTHING: { base: Offsets; ends: Offsets } = { base: { stdout: 0, stderr: 0 }, ends: { stdout: 0, stderr: 0 } };
 
 /** Logs as files in the VMs' own directories. */
 export class FileLogs implements VmLogs {
@@ -204,33 +258,39 @@ export class FileLogs implements VmLogs {
     this.#directoryOf = directoryOf;
   }
 
-  async create(id: VmId): Promise<VmLog> {
-    const directory = this.#directoryOf(id);
-    for (const index of await listSegments(directory)) await rm(segmentPath(directory, index), { force: true });
-    return new FileLog(directory, [await openSegment(directory, 0)], { stdout: 0, stderr: 0 });
+  async begin(id: VmId): Promise<VmLog> {
+    const log = (await this.open(id)) ?? new FileLog(this.#directoryOf(id), [], NOTHING);
+    await log.beginEpoch();
+    return log;
   }
 
   async *readEnded(id: VmId, options: { signal: AbortSignal }): AsyncGenerator<LogChunk> {
-    const log = await this.open(id);
+    const log = await this.#open(id);
     if (log === null) return;
     try {
-      yield* log.read({ follow: false, holds: false, signal: options.signal });
+      yield* log.read({ follow: false, holds: false, epochOnly: false, signal: options.signal });
     } finally {
       await log.close();
     }
   }
 
-  async open(id: VmId): Promise<VmLog | null> {
+  async open(id: VmId): Promise<FileLog | null> {
+    const log = await this.#open(id);
+    await log?.dropTorn();
+    return log;
+  }
+
+  async #open(id: VmId): Promise<FileLog | null> {
     const directory = this.#directoryOf(id);
     const indexes = await listSegments(directory);
     if (indexes.length === 0) return null;
     const segments: Segment[] = [];
-    const ends = { stdout: 0, stderr: 0 };
+    let found = NOTHING;
     for (const index of indexes) {
       const segment = await openSegment(directory, index);
-      await measureSegment(segment, ends);
+      found = await measureSegment(segment, found);
       segments.push(segment);
     }
-    return new FileLog(directory, segments, ends);
+    return new FileLog(directory, segments, found);
   }
 }
