@@ -31,7 +31,10 @@ void children_open(void) {
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   sigprocmask(SIG_BLOCK, &set, NULL);
-  for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* whatever the one who started the agent ignored */
+  for (int i = 1; i < NSIG; i++) { /* commands must not inherit what the one who started the agent ignored */
+    struct sigaction now;
+    if (sigaction(i, NULL, &now) == 0 && now.sa_handler == SIG_IGN) signal(i, SIG_DFL);
+  }
   signal(SIGPIPE, SIG_IGN);
   agent.children = (struct watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .ready = on_children};
   loop_set(agent.loop, &agent.children, EPOLLIN);
