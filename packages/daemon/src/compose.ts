@@ -42,6 +42,8 @@ export interface Composition extends Disposable {
   readonly blobs: BlobReceiver;
   readonly importer: ImageImporter;
   readonly collectContent: () => Promise<void>;
+  /** Aborts the core's `stopping`. */
+  readonly beginStop: () => void;
 }
 
 /** Waiting callers of a boot; past it a create is refused with QUEUE_FULL. */
@@ -51,7 +53,8 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(paths.database);
   const artifacts = new SqliteArtifactStore(database);
-  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random });
+  const stop = new AbortController();
+  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal, stopping: stop.signal });
   const shelf = new ContentStore({ directory: paths.content, stagingDir: paths.staging });
   const leases = new ContentLeases(clock);
   const platform = guestPlatform(process.arch);
@@ -75,11 +78,13 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
     driver: createDriver(config, paths),
     agent: createAgentConnector({ clock, random, helloMs: config.bootTimeoutMs }),
     running: new RunningVms(),
+    stopping: stop.signal,
     vmLocks: new KeyedLock<VmId>(),
     boots: new Semaphore(config.bootsLimit, { maxWaiters: BOOT_QUEUE }),
   };
   return {
     core,
+    beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
     ...createUploads(shelf, leases),
     collectContent: async () => {
       const removed = await collectContent({

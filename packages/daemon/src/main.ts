@@ -30,6 +30,7 @@ const run = async (): Promise<void> => {
   const { serveHome } = await import("./serve.ts");
   await serveHome({ config: { ...config, home: await realpath(config.home) }, version: VERSION, startedAt });
   lock.release();
+  process.exit(process.exitCode ?? 0); // whatever still waits for a VM waits for the next daemon
 };
 
 try {

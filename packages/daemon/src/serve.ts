@@ -9,7 +9,7 @@ import { type Composition, compose } from "./compose.ts";
 import type { Config } from "./config/config.ts";
 import { examineHost } from "./host/doctor.ts";
 import { createApp } from "./http/app.ts";
-import { createUpgradeHandler } from "./http/command-socket.ts";
+import { type CommandSockets, createCommandSockets } from "./http/command-socket.ts";
 import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
 import type { Core } from "./operations/core.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
@@ -33,12 +33,13 @@ export const serveHome = async (service: Service): Promise<void> => {
   requireKnownFailpoint();
   await reconcile(composition, paths);
   const stopped = Promise.withResolvers<string>();
-  const server = createHttpServer(composition, { ...service, paths, stop: () => stopped.resolve("the API") });
+  const sockets = createCommandSockets(composition.core);
+  const server = createHttpServer(composition, { ...service, paths, sockets, stop: () => stopped.resolve("the API") });
   using _socket = await listen(server, paths);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
   log.info({ home: paths.home, version: service.version }, "the daemon is ready");
   log.info({ by: await stopped.promise }, "the daemon stops; its VMs run on");
-  await shutDown(composition.core, server);
+  await shutDown(composition, { server, sockets });
 };
 
 /** A mistyped failpoint must not pass for a test. */
@@ -55,6 +56,7 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   await adoptVms(core);
   await sweepVmDirectories(core);
   await sweepKernels(core);
+  for (const { key } of core.images.listRootfs()) if (core.images.removeUnusedRootfs(key)) await core.rootfsFiles.remove(key);
   await sweepArtifacts(core, paths);
   await composition.collectContent();
 };
@@ -87,7 +89,10 @@ const sweepArtifacts = async (core: Core, paths: HomePaths): Promise<void> => {
   }
 };
 
-const createHttpServer = (composition: Composition, service: Service & { paths: HomePaths; stop: () => void }): Server => {
+const createHttpServer = (
+  composition: Composition,
+  service: Service & { paths: HomePaths; sockets: CommandSockets; stop: () => void },
+): Server => {
   const { core } = composition;
   const { paths, config } = service;
   const app = createApp({
@@ -104,7 +109,7 @@ const createHttpServer = (composition: Composition, service: Service & { paths: 
   });
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server = createServer((request, response) => void answer(request, response));
-  server.on("upgrade", createUpgradeHandler(core));
+  server.on("upgrade", service.sockets.upgrade);
   server.requestTimeout = 0; // uploads and waits take as long as they take; the socket is the owner's alone
   return server;
 };
@@ -132,7 +137,11 @@ const listen = async (server: Server, paths: HomePaths): Promise<Disposable> => 
   return short;
 };
 
-const shutDown = async (core: Core, server: Server): Promise<void> => {
+/** Operations are cancelled and awaited, clients are cut off so that they come back to the next daemon, VMs run on. */
+const shutDown = async (
+  { core, beginStop }: Composition,
+  { server, sockets }: { server: Server; sockets: CommandSockets },
+): Promise<void> => {
   server.close();
   await rm(homePaths(core.config.home).socket, { force: true });
   core.operations.cancelAll();
@@ -144,6 +153,8 @@ const shutDown = async (core: Core, server: Server): Promise<void> => {
   );
   if (!(await Promise.race([drained, late]))) core.journal.warn({}, "operations were still running when the daemon ended");
   patience.abort();
-  for (const run of core.running.list()) await run.vmm.detach();
+  beginStop();
+  sockets.terminate();
+  await Promise.allSettled(core.running.list().map((run) => run.vmm.detach()));
   server.closeAllConnections();
 };

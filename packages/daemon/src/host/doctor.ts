@@ -61,7 +61,9 @@ const checkNode = (): DoctorCheck => {
 };
 
 const checkDriver = async (probe: () => Promise<DriverFinding>): Promise<DoctorCheck[]> => {
-  const report = await probe();
+  const report = await probe().catch((error: unknown): DriverFinding => {
+    return { name: "driver", version: null, accel: null, reason: error instanceof Error ? error.message : String(error) };
+  });
   const installed = report.version !== null;
   const vmm: DoctorCheck = {
     name: report.name,

@@ -23,53 +23,75 @@ const PATH = /^\/v1\/vms\/([^/?]+)\/(exec|attach)(?:\?(.*))?$/;
 const SEND_AHEAD_BYTES = 1 << 20;
 /** RFC 6455 close codes. */
 const CLOSE = { normal: 1000 } as const;
+/** Both sides said goodbye, so all that was sent before has arrived: with a code, or without one. */
+const GRACEFUL: ReadonlySet<number> = new Set([1000, 1005]);
 
-/** exec and attach: WebSockets with the messages of protocol/streams.ts. Returns the handler of a server's `upgrade` event. */
-export const createUpgradeHandler = (core: Core) => {
+interface Target {
+  readonly vm: string;
+  readonly kind: "exec" | "attach";
+}
+
+/** null where the path is none of ours or not well-formed. */
+const parseTarget = (url: string): Target | null => {
+  const [, vm, kind] = PATH.exec(url) ?? [];
+  if (vm === undefined) return null;
+  try {
+    return { vm: decodeURIComponent(vm), kind: kind === "exec" ? "exec" : "attach" };
+  } catch (error) {
+    if (error instanceof URIError) return null;
+    throw error;
+  }
+};
+
+export interface CommandSockets {
+  /** For a server's `upgrade` event. Never throws. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Breaks every connection, as a crash would: clients come back to the next daemon and go on. */
+  terminate(): void;
+}
+
+/** exec and attach: WebSockets with the messages of protocol/streams.ts. */
+export const createCommandSockets = (core: Core): CommandSockets => {
   const server = new WebSocketServer({ noServer: true, maxPayload: LIMITS.requestBytes });
-  return (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    const match = PATH.exec(request.url ?? "");
-    if (match === null || match[1] === undefined) {
-      socket.end("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-      return;
-    }
-    const [, vm, kind] = match;
-    server.handleUpgrade(
-      request,
-      socket,
-      head,
-      (client) => void serve(core, client, { vm: decodeURIComponent(vm), kind: kind === "exec" ? "exec" : "attach" }),
-    );
+  return {
+    upgrade: (request, socket, head) => {
+      socket.on("error", () => socket.destroy());
+      const target = parseTarget(request.url ?? "");
+      if (target === null) socket.end("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+      else server.handleUpgrade(request, socket, head, (client) => void serve(core, client, target));
+    },
+    terminate: () => {
+      for (const client of server.clients) client.terminate();
+    },
   };
 };
 
-const serve = async (core: Core, client: WebSocket, target: { vm: string; kind: "exec" | "attach" }): Promise<void> => {
+const serve = async (core: Core, client: WebSocket, target: Target): Promise<void> => {
   const left = new AbortController();
-  client.once("close", () => left.abort(new KilnError("CANCELLED", "the client has gone")));
+  const closed = new Promise<number>((resolve) => client.once("close", resolve));
+  void closed.then(() => left.abort(new KilnError("CANCELLED", "the client has gone")));
   client.on("error", () => client.terminate());
   const input = new ClientInput(client);
   try {
     const command = await openCommand(core, input, { ...target, signal: left.signal });
+    let delivered = false;
     try {
       send(client, { type: "started", stdinOffset: command.stdinOffset });
       input.forwardTo(command, left.signal);
       for await (const chunk of command.output) await sendBytes(client, encodeDataFrame(chunk), left.signal);
       const { exitCode, signal, oomKilled } = await command.exit;
       send(client, { type: "exit", exitCode, signal, oomKilled });
+      client.close(CLOSE.normal);
+      delivered = GRACEFUL.has(await closed);
     } finally {
-      await command.leave();
+      await command.leave(delivered);
     }
-    client.close(CLOSE.normal);
   } catch (thrown) {
     if (!left.signal.aborted) fail(client, thrown);
   }
 };
 
-const openCommand = async (
-  core: Core,
-  input: ClientInput,
-  target: { vm: string; kind: "exec" | "attach"; signal: AbortSignal },
-): Promise<CommandStream> => {
+const openCommand = async (core: Core, input: ClientInput, target: Target & { signal: AbortSignal }): Promise<CommandStream> => {
   const { vm, signal } = target;
   if (target.kind === "attach") return attachToVm(core, vm, { signal });
   return execInVm(core, vm, { request: parseWith(execRequest, await input.first(signal)), signal });

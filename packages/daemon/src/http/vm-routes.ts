@@ -47,7 +47,7 @@ const logQuery = z
     follow: z.stringbool().default(false),
     stdout: z.coerce.number().int().min(0).default(0),
     stderr: z.coerce.number().int().min(0).default(0),
-    tail: z.coerce.number().int().min(0).optional(),
+    tail: z.coerce.number().int().min(0).max(100_000).optional(),
   })
   .transform(({ tail, ...rest }) => ({ ...rest, tailLines: tail ?? null }));
 

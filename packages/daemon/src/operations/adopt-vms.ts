@@ -1,13 +1,14 @@
 import { asKilnError, KilnError } from "@kiln/protocol";
 import type { VmmRef } from "../vms/driver.port.ts";
 import type { VmRecord } from "../vms/record.ts";
-import { connectAgent } from "./connect-agent.ts";
+import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
-import { followRun } from "./follow-run.ts";
+import { followRun, powerOff } from "./follow-run.ts";
 import { removeVm } from "./remove-vm.ts";
-import { createRun, MAIN_EXEC } from "./running-vms.ts";
+import { createRun, MAIN_EXEC, type RunningVm } from "./running-vms.ts";
+import { drainUnread } from "./stream-vm.ts";
 
-const ADOPT_MS = 10_000;
+const ADOPT_MS = 15_000;
 
 /**
  * What an earlier daemon left, brought in line with what the OS says: VMs that run are taken over, those that do not
@@ -34,27 +35,42 @@ const undoStart = async (core: Core, record: VmRecord): Promise<void> => {
 };
 
 const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
-  const signal = AbortSignal.timeout(ADOPT_MS);
-  const run = record.vmm === null ? null : await connect(core, record, { ref: record.vmm, signal });
-  if (run === null) {
+  const found = await findRun(core, record);
+  if (found instanceof KilnError) {
     await core.driver.endStrays(core.disks.directory(record.id));
-    const error = new KilnError("VM_DIED", `the VM ${record.name} ended while no daemon ran`, { object: record.name });
-    await writeEnd(core, record, error);
+    await writeEnd(core, record, found);
     return;
   }
-  core.running.begin(run);
-  followRun(core, run);
+  core.running.begin(found);
+  // a stop that the last daemon did not finish is finished, or asked for again
+  if (record.state === "stopping" && found.main !== null) core.vms.change(record.id, { state: "running" }, { from: ["stopping"] });
+  followRun(core, found);
+  if (record.state === "stopping" && found.main === null) await powerOff(core, found);
+  await drainUnread(core, found);
   core.journal.info({ vm: record.id, pid: record.vmm?.identity.pid }, "adopted a running VM");
 };
 
-const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal: AbortSignal }) => {
+/** The run, or why there is none. */
+const findRun = async (core: Core, record: VmRecord): Promise<RunningVm | KilnError> => {
+  const ended = (cause?: unknown): KilnError =>
+    new KilnError("VM_DIED", `the VM ${record.name} ended while no daemon ran`, { object: record.name, cause });
+  if (record.vmm === null) return ended();
+  try {
+    return (await connect(core, record, { ref: record.vmm, signal: AbortSignal.timeout(ADOPT_MS) })) ?? ended();
+  } catch (error) {
+    core.journal.warn({ vm: record.id, error: asKilnError(error).message }, "a VM could not be taken over");
+    return ended(error);
+  }
+};
+
+const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal: AbortSignal }): Promise<RunningVm | null> => {
   const { signal } = how;
   const vmm = await core.driver.adopt(how.ref, { signal });
   if (vmm === null) return null;
   await using undo = new AsyncDisposableStack();
   undo.defer(() => vmm.kill());
   const { id, name, epoch } = record;
-  const session = await connectAgent(core, { vmm, epoch }, signal);
+  const session = await unlessEnded(record, vmm, connectAgent(core, { vmm, epoch }, signal));
   const main = record.command === null ? null : await session.attach(MAIN_EXEC, { signal });
   const log = (await core.logs.open(id)) ?? (await core.logs.begin(id));
   undo.move();

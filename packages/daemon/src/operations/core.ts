@@ -42,6 +42,8 @@ export interface Core {
   readonly agent: AgentConnector;
   readonly running: RunningVms;
   readonly checkpoint: Checkpoint;
+  /** Aborts when the daemon begins to end: VMs run on, and what only follows them lets go. */
+  readonly stopping: AbortSignal;
   /** One operation at a time on one VM (I18). */
   readonly vmLocks: KeyedLock<VmId>;
   /** Boots that run at once. */

@@ -1,7 +1,8 @@
 import { asKilnError, KilnError } from "@kiln/protocol";
-import { withDeadline } from "@kiln/std";
+import { abortable, withDeadline } from "@kiln/std";
 import type { ExecStatus } from "../vms/agent.port.ts";
 import type { VmmEnd } from "../vms/driver.port.ts";
+import type { LogChunk } from "../vms/log.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { connectAgent } from "./connect-agent.ts";
@@ -14,6 +15,9 @@ const GRACE_MS = 500;
 const POWER_OFF_MS = 15_000;
 const RECONNECT_ATTEMPTS = 3;
 const RECONNECT_MS = 5_000;
+/** An adopted VMM is looked at four times a second. */
+const END_SEEN_MS = 600;
+const NEVER = new AbortController().signal;
 
 /**
  * Follows a run to its end: keeps the command's output, powers the VM off when the command has ended, and writes down
@@ -28,64 +32,75 @@ export const followRun = (core: Core, run: RunningVm): void => {
 const follow = async (core: Core, run: RunningVm): Promise<void> => {
   const commandEnded = followCommand(core, run);
   const first = await Promise.race([run.vmm.ended.then(() => "vmm" as const), commandEnded.then(() => "command" as const)]);
+  if (core.stopping.aborted) return;
   if (first === "command") await powerOff(core, run);
   const end = await run.vmm.ended;
   run.vmmEnd = end;
+  run.log.letGo();
   await commandEnded;
   await finish(core, run, end);
 };
 
-/** Output into the log until the command has exited. An idle VM has none: then it resolves when the VMM ends. */
+/** Output into the log until the command has exited, or the VM or this daemon has ended. An idle VM has none. */
 const followCommand = async (core: Core, run: RunningVm): Promise<void> => {
-  for (let attempt = 0; ;) {
+  for (let losses = 0; ;) {
     try {
-      const status = await pump(run);
-      if (status === null) return;
-      const { exitCode, signal, oomKilled } = status;
+      const { exitCode, signal, oomKilled } = await pump(core, run, () => (losses = 0));
       run.commandExit = { exitCode, signal, oomKilled, error: null };
       run.commandExited.resolve();
       return;
     } catch (error) {
-      if (run.vmmEnd !== null || (await hasEnded(core, run))) return;
-      attempt += 1;
-      core.journal.warn({ vm: run.id, attempt, error: asKilnError(error).message }, "the agent's channel was lost");
-      if (attempt > RECONNECT_ATTEMPTS || !(await reconnect(core, run))) {
+      if (core.stopping.aborted || (await hasEnded(core, run))) return;
+      losses += 1;
+      core.journal.warn({ vm: run.id, losses, error: asKilnError(error).message }, "the agent's channel was lost");
+      if (losses > RECONNECT_ATTEMPTS) {
+        run.ending ??= "lost";
         await run.vmm.kill();
         return;
       }
+      await reconnect(core, run);
     }
   }
 };
 
-const pump = async (run: RunningVm): Promise<ExecStatus | null> => {
+const pump = async (core: Core, run: RunningVm, alive: () => void): Promise<ExecStatus> => {
   if (run.main === null) {
     await Promise.race([run.session.closed, run.vmm.ended]);
     throw new KilnError("GUEST_AGENT_PROTOCOL", `the channel to the guest of ${run.name} closed`, { object: run.name });
   }
   for await (const event of run.main.events) {
+    alive();
     if (event.type === "exit") return event.status;
-    await run.log.append(event);
+    await keep(core, run, event);
     run.main.acknowledge(event.stream, event.offset + event.bytes.length);
   }
   throw new KilnError("GUEST_AGENT_PROTOCOL", `the output of ${run.name} ended without an exit`, { object: run.name });
 };
 
+/** What a full host disk does not take is lost, and its readers see the gap; the VM is not to blame. */
+const keep = async (core: Core, run: RunningVm, chunk: LogChunk): Promise<void> => {
+  try {
+    await run.log.append(chunk);
+  } catch (error) {
+    core.journal.error({ vm: run.id, bytes: chunk.bytes.length, error: String(error) }, "output could not be kept");
+  }
+};
+
 /** Whether the VMM is gone; asked a moment after its channel closed, because both go together. */
 const hasEnded = async (core: Core, run: RunningVm): Promise<boolean> => {
-  const pause = core.clock.sleep(100, { signal: new AbortController().signal }).then(() => false);
+  if (run.vmmEnd !== null) return true;
+  const pause = core.clock.sleep(END_SEEN_MS, { signal: NEVER }).then(() => false);
   return Promise.race([run.vmm.ended.then(() => true), pause]);
 };
 
-const reconnect = async (core: Core, run: RunningVm): Promise<boolean> => {
+const reconnect = async (core: Core, run: RunningVm): Promise<void> => {
   try {
     const signal = AbortSignal.timeout(RECONNECT_MS);
     await run.session[Symbol.asyncDispose]();
     run.session = await connectAgent(core, run, signal);
     if (run.main !== null) run.main = await run.session.attach(MAIN_EXEC, { signal });
-    return true;
   } catch (error) {
     core.journal.warn({ vm: run.id, error: asKilnError(error).message }, "the agent did not come back");
-    return false;
   }
 };
 
@@ -98,9 +113,9 @@ export const powerOff = async (core: Core, run: RunningVm): Promise<void> => {
       POWER_OFF_MS,
       async (signal) => {
         await run.session.powerOff(GRACE_MS, { signal });
-        await run.vmm.ended;
+        await abortable(run.vmm.ended, signal);
       },
-      { signal: new AbortController().signal, clock: core.clock, onTimeout: () => new Error("the guest did not power off") },
+      { signal: NEVER, clock: core.clock, onTimeout: () => new Error("the guest did not power off") },
     );
   } catch (error) {
     core.journal.warn({ vm: run.id, error: asKilnError(error).message }, "the guest is killed: it did not power off");
@@ -108,14 +123,18 @@ export const powerOff = async (core: Core, run: RunningVm): Promise<void> => {
   await run.vmm.kill();
 };
 
+/** Whatever fails on the way, those who wait for the end are told of it. */
 const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> => {
   const exit = planExit(run, end);
-  await run.session[Symbol.asyncDispose]();
   const record = core.vms.get(run.id);
-  if (record !== null && record.state !== "deleting") writeExit(core, record, exit);
-  await run.log.close();
-  core.running.end(run);
-  run.finished.resolve(exit);
+  try {
+    await run.session[Symbol.asyncDispose]();
+    if (record !== null && record.state !== "deleting") writeExit(core, record, exit);
+  } finally {
+    core.running.end(run); // from here on the log is read from its files
+    run.finished.resolve(exit);
+    await run.log.close();
+  }
   if (record?.autoRemove === true && record.state !== "deleting") await removeVm(core, run.id, { force: true });
 };
 
@@ -144,7 +163,13 @@ export const planExit = (run: Pick<RunningVm, "commandExit" | "ending" | "main" 
   if (run.ending === "kill") return SIGKILL_EXIT;
   if (end.reason === "guest-shutdown" || run.ending === "stop") return run.main === null ? CLEAN_EXIT : SIGKILL_EXIT;
   const said =
-    end.reason === "guest-panic" ? `the guest's kernel panicked: ${end.console}` : end.reason === "vmm-died" ? end.detail : "it was killed";
+    end.reason === "guest-panic"
+      ? `the guest's kernel panicked: ${end.console}`
+      : end.reason === "vmm-died"
+        ? end.detail
+        : run.ending === "lost"
+          ? "the channel to its agent was lost"
+          : "it was killed";
   const error = new KilnError("VM_DIED", `the VM ${run.name} died: ${said}`, { object: run.name });
   return { exitCode: null, signal: null, oomKilled: false, error };
 };

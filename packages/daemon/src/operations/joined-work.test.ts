@@ -15,6 +15,8 @@ const setUp = () => {
     store: new SqliteOperationStore(new Database(":memory:")),
     clock: new FakeClock(),
     random: systemRandom,
+    journal: { error: () => undefined },
+    stopping: never,
   });
   return { operations, work: new RecordedWork(operations) };
 };

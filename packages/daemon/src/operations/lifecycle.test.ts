@@ -164,7 +164,7 @@ test("I27 thirty parallel execs right after a start all answer", async () => {
       let text = "";
       for await (const chunk of stream.output) text += Buffer.from(chunk.bytes).toString();
       await stream.exit;
-      await stream.leave();
+      await stream.leave(true);
       return text.trim();
     }),
   );

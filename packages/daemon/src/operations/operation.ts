@@ -125,8 +125,11 @@ export class LiveOperation {
   }
 
   #end(change: Partial<OperationView>): void {
-    this.#change({ ...change, phases: this.#closedPhases(), phase: null, position: null, finishedAt: timestamp(this.#clock) }, true);
-    this.ended.resolve(this.#view);
+    try {
+      this.#change({ ...change, phases: this.#closedPhases(), phase: null, position: null, finishedAt: timestamp(this.#clock) }, true);
+    } finally {
+      this.ended.resolve(this.#view);
+    }
   }
 }
 

@@ -11,7 +11,11 @@ const spec = { kind: "vm.create", key: "web", subject: "web" } as const;
 const setUp = () => {
   const clock = new FakeClock();
   const store = new SqliteOperationStore(new Database(":memory:"));
-  return { clock, store, operations: new Operations({ store, clock, random: systemRandom }) };
+  return {
+    clock,
+    store,
+    operations: new Operations({ store, clock, random: systemRandom, journal: { error: () => undefined }, stopping: never }),
+  };
 };
 
 test("an operation keeps its phases with their milliseconds", async () => {
@@ -91,7 +95,7 @@ test("a watcher sees the operation to its end", async () => {
 test("what an earlier daemon left running is failed with a cause", () => {
   const { operations, store, clock } = setUp();
   const left = operations.open(spec);
-  const later = new Operations({ store, clock, random: systemRandom });
+  const later = new Operations({ store, clock, random: systemRandom, journal: { error: () => undefined }, stopping: never });
   assert.equal(later.failInterrupted(), 1);
   assert.equal(later.get(left.view.id).state, "failed");
   assert.equal(later.list({ all: false }).length, 0);

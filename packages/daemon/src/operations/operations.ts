@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
 import { KilnError, type OperationId, type OperationView } from "@kiln/protocol";
 import { abortable, type Clock, type RandomSource, randomHex } from "@kiln/std";
+import type { Journal } from "./core.ts";
 import { LiveOperation, type OperationContext, type OperationSpec } from "./operation.ts";
 import type { OperationStore } from "./store.port.ts";
 
 const ID_BYTES = 8;
+const TRIM_EVERY = 100;
 
 export interface IdempotencyKey {
   readonly key: string;
@@ -19,8 +21,20 @@ export class Operations {
   readonly #clock: Clock;
   readonly #random: RandomSource;
 
-  constructor(options: { store: OperationStore; clock: Clock; random: RandomSource }) {
+  readonly #journal: Pick<Journal, "error">;
+  readonly #stopping: AbortSignal;
+  #opened = 0;
+
+  constructor(options: {
+    store: OperationStore;
+    clock: Clock;
+    random: RandomSource;
+    journal: Pick<Journal, "error">;
+    stopping: AbortSignal;
+  }) {
     this.#store = options.store;
+    this.#journal = options.journal;
+    this.#stopping = options.stopping;
     this.#clock = options.clock;
     this.#random = options.random;
   }
@@ -33,6 +47,8 @@ export class Operations {
       onChange: (view, durable) => this.#onChange(live, view, durable),
     });
     this.#store.insert(live.view, idempotency);
+    this.#opened += 1;
+    if (this.#opened % TRIM_EVERY === 0) this.#store.trim();
     this.#live.set(id, live);
     return live;
   }
@@ -46,19 +62,23 @@ export class Operations {
     work: (context: OperationContext) => Promise<string | null>,
     idempotency: IdempotencyKey | null,
   ): OperationView {
-    const stored = idempotency === null ? null : { key: idempotency.key, fingerprint: fingerprint(spec, idempotency.request) };
-    if (stored !== null) {
-      const known = this.#store.findByIdempotencyKey(stored.key);
-      if (known !== null && known.fingerprint !== stored.fingerprint) {
-        throw new KilnError("IDEMPOTENCY_CONFLICT", `the idempotency key ${stored.key} was used for another request`, {
-          operation: known.view.id,
-        });
-      }
-      if (known !== null) return this.get(known.view.id);
-    }
+    this.#stopping.throwIfAborted();
+    const known = this.recall(spec.kind, idempotency);
+    if (known !== null) return known;
+    const stored = idempotency === null ? null : { key: idempotency.key, fingerprint: fingerprint(spec.kind, idempotency.request) };
     const live = this.open(spec, stored);
     void run(live, work);
     return live.view;
+  }
+
+  /** The operation that this key began. Throws IDEMPOTENCY_CONFLICT where it was another request. */
+  recall(kind: OperationSpec["kind"], idempotency: IdempotencyKey | null): OperationView | null {
+    const known = idempotency === null ? null : this.#store.findByIdempotencyKey(idempotency.key);
+    if (idempotency === null || known === null) return null;
+    if (known.fingerprint === fingerprint(kind, idempotency.request)) return this.get(known.view.id);
+    throw new KilnError("IDEMPOTENCY_CONFLICT", `the idempotency key ${idempotency.key} was used for another request`, {
+      operation: known.view.id,
+    });
   }
 
   /** Throws OPERATION_NOT_FOUND. */
@@ -114,9 +134,15 @@ export class Operations {
     return left.length;
   }
 
+  /** Never throws: a full disk must not keep an operation from ending for those who wait for it. */
   #onChange(live: LiveOperation, view: OperationView, durable: boolean): void {
-    if (durable) this.#store.update(view);
     if (view.finishedAt !== null) this.#live.delete(live.view.id);
+    if (!durable) return;
+    try {
+      this.#store.update(view);
+    } catch (error) {
+      this.#journal.error({ operation: view.id, state: view.state, error: String(error) }, "an operation could not be written down");
+    }
   }
 }
 
@@ -128,7 +154,7 @@ const run = async (live: LiveOperation, work: (context: OperationContext) => Pro
   }
 };
 
-const fingerprint = (spec: OperationSpec, request: unknown): string =>
+const fingerprint = (kind: OperationSpec["kind"], request: unknown): string =>
   createHash("sha256")
-    .update(JSON.stringify([spec.kind, request]))
+    .update(JSON.stringify([kind, request]))
     .digest("hex");

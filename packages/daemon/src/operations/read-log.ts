@@ -41,6 +41,7 @@ export const findTail = async (chunks: AsyncIterable<LogChunk>, lines: number): 
   for await (const { stream, offset, bytes } of chunks) {
     for (const [index, byte] of bytes.entries()) {
       if (atLineStart[stream]) starts.push({ stream, offset: offset + index });
+      if (starts.length > 2 * lines + 1) starts.splice(0, starts.length - lines);
       atLineStart[stream] = byte === NEWLINE;
     }
     ends[stream] = offset + bytes.length;

@@ -4,8 +4,11 @@ import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 
 export const beginRemoveVm = (core: Core, reference: string, options: { force: boolean; idempotencyKey: string | null }): OperationView => {
-  const record = getVm(core.vms, reference);
   const { force, idempotencyKey } = options;
+  const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: reference, force } };
+  const known = core.operations.recall("vm.delete", idempotency);
+  if (known !== null) return known;
+  const record = getVm(core.vms, reference);
   if (!force) refuseRunning(core, record.id);
   return core.operations.begin(
     { kind: "vm.delete", key: record.id, subject: record.name },
@@ -13,7 +16,7 @@ export const beginRemoveVm = (core: Core, reference: string, options: { force: b
       await removeVm(core, record.id, { force });
       return record.id;
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: record.id, force } },
+    idempotency,
   );
 };
 
@@ -33,7 +36,8 @@ export const removeVm = async (core: Core, id: VmId, options: { force: boolean }
   const run = core.running.get(id);
   if (run !== null && options.force) {
     run.ending ??= "kill";
-    await run.vmm.kill();
+    // what fails here is tried again as a step, and reported there
+    await run.vmm.kill().catch((error: unknown) => core.journal.warn({ vm: id, error: String(error) }, "a VMM could not be killed"));
   }
   using _lock = await core.vmLocks.acquire(id, { signal: never });
   const record = core.vms.get(id);
@@ -64,9 +68,12 @@ export const removeVm = async (core: Core, id: VmId, options: { force: boolean }
 /** A start holds the VM's lock until it ends; this makes it end. */
 const cancelStart = (core: Core, id: VmId): void => {
   const record = core.vms.get(id);
-  if (record?.state !== "starting") return;
+  if (record === null) return;
   for (const operation of core.operations.list({ all: false })) {
-    const startsIt = operation.kind === "vm.start" ? operation.key === id : operation.kind === "vm.create" && operation.key === record.name;
+    const startsIt =
+      operation.kind === "vm.start"
+        ? operation.key === id
+        : operation.kind === "vm.create" && record.state === "starting" && operation.key === record.name;
     if (startsIt) core.operations.cancel(operation.id);
   }
 };

@@ -12,6 +12,8 @@ export interface DaemonFacts {
   readonly socket: string;
 }
 
+const PROBE_MS = 5_000;
+
 /** A file or directory of the home, measured. */
 export interface Measured {
   readonly path: string;
@@ -30,7 +32,10 @@ export interface HomeUsage {
 
 export const reportStatus = async (core: Core, facts: DaemonFacts): Promise<DaemonStatus> => {
   const vms = core.vms.list();
-  const driver = await core.driver.probe(null, { signal: AbortSignal.timeout(5_000) });
+  const { name } = core.driver;
+  const driver = await core.driver
+    .probe(null, { signal: AbortSignal.timeout(PROBE_MS) })
+    .catch((error: unknown) => ({ name, version: null, accel: null, reason: String(error) }));
   return {
     running: true,
     pid: facts.pid,

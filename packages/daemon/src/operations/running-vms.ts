@@ -26,11 +26,13 @@ export interface RunningVm {
   session: AgentSession;
   main: ExecAttachment | null;
   /** Why it is ending, set by the first who ends it. */
-  ending: "stop" | "kill" | "command-ended" | null;
+  ending: "stop" | "kill" | "lost" | null;
   /** How the command ended, once the guest has said so; `commandExited` settles then. */
   commandExit: VmExit | null;
   readonly commandExited: Deferred<void>;
   readonly finished: Deferred<VmExit>;
+  /** Who reads each exec now: one who finds another here has been replaced. */
+  readonly execReaders: Map<string, object>;
   vmmEnd: VmmEnd | null;
 }
 
@@ -40,6 +42,7 @@ export const createRun = (parts: Pick<RunningVm, "id" | "name" | "epoch" | "vmm"
   commandExit: null,
   commandExited: new Deferred(),
   finished: new Deferred(),
+  execReaders: new Map(),
   vmmEnd: null,
 });
 

@@ -2,9 +2,9 @@ import { asKilnError, KilnError, type OperationView, type VmId } from "@kiln/pro
 import { randomHex, withDeadline } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
 import type { AgentSession, ExecAttachment, GuestSetup } from "../vms/agent.port.ts";
-import type { DiskSpec, Vmm, VmmSpec } from "../vms/driver.port.ts";
+import type { DiskSpec, VmmSpec } from "../vms/driver.port.ts";
 import { STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
-import { connectAgent } from "./connect-agent.ts";
+import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 import { followRun } from "./follow-run.ts";
@@ -16,6 +16,9 @@ const BOOT_ID_BYTES = 16;
 const ENTROPY_BYTES = 64;
 
 export const beginStartVm = (core: Core, reference: string, idempotencyKey: string | null): OperationView => {
+  const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: reference } };
+  const known = core.operations.recall("vm.start", idempotency);
+  if (known !== null) return known;
   const record = getVm(core.vms, reference);
   return core.operations.begin(
     { kind: "vm.start", key: record.id, subject: record.name },
@@ -23,7 +26,7 @@ export const beginStartVm = (core: Core, reference: string, idempotencyKey: stri
       await startOrRemove(core, record, context);
       return record.id;
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: record.id } },
+    idempotency,
   );
 };
 
@@ -46,7 +49,7 @@ export const startVm = async (core: Core, id: VmId, context: OperationContext): 
   context.phase("reserve");
   const before = core.vms.get(id);
   if (before === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
-  if (before.state === "running") return;
+  if (before.state === "running" && core.running.get(id) !== null) return;
   const record = core.vms.change(
     id,
     {
@@ -122,7 +125,9 @@ const prepareFiles = async (core: Core, record: VmRecord, signal: AbortSignal): 
     });
   }
   await core.disks.prepare(record.id, { diskBytes: record.diskBytes, signal });
-  const kernel = core.kernels.getKernel(record.kernelKey) ?? (await core.pipeline.ensureKernel({ signal }));
+  const recorded = core.kernels.getKernel(record.kernelKey);
+  const isKernelWhole = recorded !== null && (await core.kernelSets.isWhole(recorded, { signal }));
+  const kernel = isKernelWhole ? recorded : await core.pipeline.ensureKernel({ signal });
   return { ...(await core.kernelSets.open(kernel.key)), rootfs: core.rootfsFiles.path(record.rootfsKey) };
 };
 
@@ -162,17 +167,6 @@ const startCommand = async (record: VmRecord, session: AgentSession, signal: Abo
     { signal },
   );
   return session.attach(MAIN_EXEC, { signal });
-};
-
-/** Awaits `step`, or says how the VMM ended under it. */
-const unlessEnded = async <Result>(record: VmRecord, vmm: Vmm, step: Promise<Result>): Promise<Result> => {
-  const ended = vmm.ended.then((end): never => {
-    const said = end.reason === "guest-panic" ? end.console : end.reason === "vmm-died" ? end.detail : end.reason;
-    throw new KilnError("VM_DIED", `the VM ${record.name} ended while it was starting: ${said}`, { object: record.name });
-  });
-  step.catch(() => undefined); // the VMM's end is the better explanation of the two
-  ended.catch(() => undefined);
-  return Promise.race([step, ended]);
 };
 
 /** Milliseconds by phase, in the operation and in the record. */

@@ -12,15 +12,18 @@ export const beginStopVm = (
   reference: string,
   options: { timeoutMs: number; idempotencyKey: string | null },
 ): OperationView => {
-  const record = getVm(core.vms, reference);
   const { timeoutMs, idempotencyKey } = options;
+  const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: reference, timeoutMs } };
+  const known = core.operations.recall("vm.stop", idempotency);
+  if (known !== null) return known;
+  const record = getVm(core.vms, reference);
   return core.operations.begin(
     { kind: "vm.stop", key: record.id, subject: record.name },
     async (context) => {
       await stopVm(core, record.id, { timeoutMs, context });
       return record.id;
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: record.id, timeoutMs } },
+    idempotency,
   );
 };
 

@@ -2,7 +2,7 @@ import { type Exec, KilnError, type StreamKind } from "@kiln/protocol";
 import type { AgentSession, ExecAttachment, GuestExec } from "../vms/agent.port.ts";
 import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
-import type { RunningVm } from "./running-vms.ts";
+import { MAIN_EXEC, type RunningVm } from "./running-vms.ts";
 
 export interface StreamChunk {
   readonly stream: StreamKind;
@@ -28,8 +28,8 @@ export interface CommandStream {
   closeStdin(): Promise<void>;
   resize(size: { rows: number; cols: number }): Promise<void>;
   sendSignal(name: string): Promise<void>;
-  /** The client has gone; what it ran runs on. */
-  leave(): Promise<void>;
+  /** The client has gone; what it ran runs on. `delivered`: it knows of the exit. */
+  leave(delivered: boolean): Promise<void>;
 }
 
 const requireRun = (core: Core, reference: string): RunningVm => {
@@ -43,6 +43,8 @@ const requireRun = (core: Core, reference: string): RunningVm => {
 
 /** A detached command that nobody reads is drained after this long, so that it can end and be forgotten. */
 const UNREAD_MS = 30_000;
+/** Far longer than any client tries to come back. */
+const REMEMBERED_MS = 600_000;
 
 /** Runs a command in a running VM; the same exec id again finds the one that runs. */
 export const execInVm = async (core: Core, reference: string, options: { request: Exec; signal: AbortSignal }): Promise<CommandStream> => {
@@ -58,7 +60,7 @@ export const execInVm = async (core: Core, reference: string, options: { request
     ...{ tty: request.tty, stdin: request.stdin, overflow: request.overflow },
   };
   const attachment = await startAndAttach(run.session, spec, signal);
-  return attachedExec(core, run, { id: request.id, attachment });
+  return attachedExec(core, run, { id: request.id, attachment, signal });
 };
 
 /** Both requests are on their way at once; the guest takes them in order. A refused start explains a refused attach. */
@@ -72,8 +74,16 @@ const startAndAttach = async (session: AgentSession, spec: GuestExec, signal: Ab
   return attached.value;
 };
 
-const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment: ExecAttachment }): CommandStream => {
-  const { id, attachment } = exec;
+const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment: ExecAttachment; signal: AbortSignal }): CommandStream => {
+  const { id, attachment, signal } = exec;
+  const reader = {};
+  run.execReaders.set(id, reader);
+  const close = (): void => {
+    Promise.resolve(attachment[Symbol.asyncDispose]()).catch((error: unknown) => {
+      core.journal.info({ vm: run.id, error: String(error) }, "an attachment did not close");
+    });
+  };
+  signal.addEventListener("abort", close, { once: true });
   const exit = Promise.withResolvers<StreamExit>();
   exit.promise.catch(() => undefined); // whoever reads the output learns of it there
   let exited = false;
@@ -92,11 +102,11 @@ const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment
     }
     if (!exited) exit.reject(new KilnError("GUEST_AGENT_PROTOCOL", "the command's output ended without an exit"));
   };
-  const leave = async (): Promise<void> => {
-    const never = new AbortController().signal;
+  const leave = async (delivered: boolean): Promise<void> => {
+    signal.removeEventListener("abort", close);
     await attachment[Symbol.asyncDispose]();
-    if (exited) await run.session.forget(id, { signal: never });
-    else void drainLater(core, run, id);
+    if (exited && delivered) await run.session.forget(id, { signal: core.stopping });
+    else void drainLater(core, run, { id, reader });
   };
   return { ...inputs(() => attachment), output: output(), exit: exit.promise, stdinOffset: attachment.stdinOffset, leave };
 };
@@ -110,18 +120,36 @@ const inputs = (current: () => ExecAttachment) => ({
   sendSignal: (name: string) => current().sendSignal(name),
 });
 
-const drainLater = async (core: Core, run: RunningVm, id: string): Promise<void> => {
-  const signal = new AbortController().signal;
+/** So that a command whose reader has gone can end. Its id is kept for a client that comes back: the same id must not run twice (I26). */
+const drainLater = async (core: Core, run: RunningVm, exec: { id: string; reader: object }): Promise<void> => {
+  const { id, reader } = exec;
+  const ended = new AbortController();
+  const signal = AbortSignal.any([core.stopping, ended.signal]);
+  void run.finished.promise.then(() => ended.abort(new KilnError("VM_NOT_RUNNING", `the VM ${run.name} has ended`)));
+  const isLast = (): boolean => !signal.aborted && run.execReaders.get(id) === reader;
   try {
-    await Promise.race([core.clock.sleep(UNREAD_MS, { signal }), run.finished.promise]);
-    if (core.running.get(run.id) !== run) return;
+    await core.clock.sleep(UNREAD_MS, { signal });
+    if (!isLast()) return;
     const attachment = await run.session.attach(id, { signal });
     for await (const event of attachment.events) {
       if (event.type === "output") attachment.acknowledge(event.stream, event.offset + event.bytes.length);
     }
+    await core.clock.sleep(REMEMBERED_MS, { signal });
+    if (!isLast()) return;
+    run.execReaders.delete(id);
     await run.session.forget(id, { signal });
   } catch (error) {
-    core.journal.info({ vm: run.id, exec: id, error: String(error) }, "an unread command was taken over or ended with its VM");
+    if (!signal.aborted) core.journal.info({ vm: run.id, exec: id, error: String(error) }, "an unread command was taken over");
+  }
+};
+
+/** Commands that the last daemon's clients left behind. */
+export const drainUnread = async (core: Core, run: RunningVm): Promise<void> => {
+  for (const { id } of await run.session.list({ signal: core.stopping })) {
+    if (id === MAIN_EXEC || run.execReaders.has(id)) continue;
+    const reader = {};
+    run.execReaders.set(id, reader);
+    void drainLater(core, run, { id, reader });
   }
 };
 

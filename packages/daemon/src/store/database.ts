@@ -76,7 +76,8 @@ export class Database implements Disposable {
       this.#connection.exec("COMMIT");
       return result;
     } catch (error) {
-      this.#connection.exec("ROLLBACK");
+      // a full disk may have rolled it back already
+      if (this.#connection.isTransaction) this.#connection.exec("ROLLBACK");
       throw error;
     }
   }

@@ -43,6 +43,7 @@ class FileLog implements VmLog {
   #segments: Segment[];
   #changed = new Deferred<void>();
   #closed = false;
+  #isHeld = true;
   /** Where this epoch begins. */
   #base: Offsets;
   ends: Offsets;
@@ -84,15 +85,20 @@ class FileLog implements VmLog {
     if (last !== undefined && (last.bytes === 0 || last.bytes + bytes <= SEGMENT_BYTES)) return last;
     const oldest = this.#segments.length > 1 ? this.#segments[0] : undefined;
     if (oldest !== undefined) await this.#retire(oldest);
-    const next = await openSegment(this.#directory, (last?.index ?? -1) + 1);
+    const next = await openSegment(this.#directory, (last?.index ?? -1) + 1, WRITE_FLAGS);
     await writeEpoch(next, this.#base);
     this.#segments.push(next);
     return next;
   }
 
+  letGo(): void {
+    this.#isHeld = false;
+    this.#wake();
+  }
+
   /** Waits for readers who hold, then removes the oldest segment. */
   async #retire(segment: Segment): Promise<void> {
-    while ([...this.#readers].some((reader) => reader.holds && reader.segment === segment)) await this.#nextChange();
+    while (this.#isHeld && [...this.#readers].some((reader) => reader.holds && reader.segment === segment)) await this.#nextChange();
     this.#segments = this.#segments.filter((one) => one !== segment);
     segment.retired = true;
     await rm(segmentPath(this.#directory, segment.index), { force: true });
@@ -195,7 +201,9 @@ const writeRecord = async (segment: Segment, { kind, offset, bytes }: LogRecord)
   record.writeBigUInt64LE(BigInt(offset), 1);
   record.writeUInt32LE(bytes.length, 9);
   record.set(bytes, HEADER_BYTES);
-  await segment.file.write(record, 0, record.length, segment.bytes);
+  for (let done = 0; done < record.length;) {
+    done += (await segment.file.write(record, done, record.length - done, segment.bytes + done)).bytesWritten;
+  }
   segment.bytes += record.length;
 };
 
@@ -207,10 +215,16 @@ const writeEpoch = async (segment: Segment, base: Offsets): Promise<void> => {
 
 const segmentPath = (directory: string, index: number): string => join(directory, `log.${index}`);
 
-const openSegment = async (directory: string, index: number): Promise<Segment> => {
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+const WRITE_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW;
+
+const openSegment = async (directory: string, index: number, flags: number): Promise<Segment> => {
+  await using undo = new AsyncDisposableStack();
   const file = await open(segmentPath(directory, index), flags, 0o600);
-  return { index, file, bytes: (await file.stat()).size, readers: 0, retired: false };
+  undo.defer(() => file.close());
+  const { size } = await file.stat();
+  undo.move();
+  return { index, file, bytes: size, readers: 0, retired: false };
 };
 
 const leaveSegment = async (segment: Segment): Promise<void> => {
@@ -260,12 +274,11 @@ export class FileLogs implements VmLogs {
 
   async begin(id: VmId): Promise<VmLog> {
     const log = (await this.open(id)) ?? new FileLog(this.#directoryOf(id), [], NOTHING);
-    await log.beginEpoch();
-    return log;
+    return await orClose(log, () => log.beginEpoch());
   }
 
   async *readEnded(id: VmId, options: { signal: AbortSignal }): AsyncGenerator<LogChunk> {
-    const log = await this.#open(id);
+    const log = await this.#open(id, READ_FLAGS);
     if (log === null) return;
     try {
       yield* log.read({ follow: false, holds: false, epochOnly: false, signal: options.signal });
@@ -275,22 +288,35 @@ export class FileLogs implements VmLogs {
   }
 
   async open(id: VmId): Promise<FileLog | null> {
-    const log = await this.#open(id);
-    await log?.dropTorn();
-    return log;
+    const log = await this.#open(id, WRITE_FLAGS);
+    return log === null ? null : await orClose(log, () => log.dropTorn());
   }
 
-  async #open(id: VmId): Promise<FileLog | null> {
+  async #open(id: VmId, flags: number): Promise<FileLog | null> {
     const directory = this.#directoryOf(id);
     const indexes = await listSegments(directory);
     if (indexes.length === 0) return null;
+    await using undo = new AsyncDisposableStack();
     const segments: Segment[] = [];
     let found = NOTHING;
     for (const index of indexes) {
-      const segment = await openSegment(directory, index);
+      const segment = await openSegment(directory, index, flags);
+      undo.defer(() => segment.file.close());
       found = await measureSegment(segment, found);
       segments.push(segment);
     }
+    undo.move();
     return new FileLog(directory, segments, found);
   }
 }
+
+/** A file that nobody closes ends the process when it is collected. */
+const orClose = async (log: FileLog, step: () => Promise<void>): Promise<FileLog> => {
+  try {
+    await step();
+    return log;
+  } catch (error) {
+    await log.close();
+    throw error;
+  }
+};

@@ -19,6 +19,8 @@ export interface VmLog {
    * nothing: `append` waits for it before the oldest goes. One that does not sees offsets jump.
    */
   read(options: { follow: boolean; holds: boolean; epochOnly: boolean; signal: AbortSignal }): AsyncIterable<LogChunk>;
+  /** From now on `append` waits for nobody: the VM has ended, and a reader that stands still must not hold up its end. */
+  letGo(): void;
   /** No more will come in this epoch: readers get what is left, then end. */
   close(): Promise<void>;
 }

@@ -27,6 +27,7 @@ import { RunningVms } from "../running-vms.ts";
 const never = new AbortController().signal;
 const SHA = `sha256:${"a".repeat(64)}` as Digest;
 const MIB = 2 ** 20;
+const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 export interface FakeCoreOptions extends FakeHostOptions {
   readonly memoryBytes?: number;
@@ -76,7 +77,7 @@ const composeFake = (parts: { root: string; host: FakeHost; counts: FakeCore["co
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
   const artifacts = new SqliteArtifactStore(database);
-  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random });
+  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
   const leases = new ContentLeases(clock);
   const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
   const checkpoint = async (): Promise<void> => undefined;
@@ -90,7 +91,8 @@ const composeFake = (parts: { root: string; host: FakeHost; counts: FakeCore["co
   return {
     config: fakeConfig(root, options),
     ...{ clock, random, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
-    journal: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    journal: SILENT,
+    stopping: never,
     vms: new SqliteVmStore(database),
     images: artifacts,
     kernels: artifacts,
