@@ -99,11 +99,14 @@ describe("a container image becomes a running microVM", () => {
     await home.ok("rm", "-f", "counter");
   });
 
-  test("I36 a foreground run goes on through kill -9 of the daemon and loses and doubles nothing", async () => {
+  test("I36 a foreground run goes on through kill -9 and a stop of the daemon and loses and doubles nothing", async () => {
     const counting = "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo $i; busybox usleep 20000; done; exit 3";
     const running = home.kiln(["run", "--rm", "--name", "survivor", IMAGE, "--", "busybox", "sh", "-c", counting]);
     await waitUntil(async () => (await home.kiln(["logs", "survivor"])).stdout.includes("10\n"), "the first numbers");
     await home.killDaemon();
+    await waitUntil(async () => (await home.kiln(["logs", "survivor"])).stdout.includes("60\n"), "more numbers");
+    await home.ok("daemon", "stop");
+    await home.ok("daemon", "start");
     const outcome = await running;
     assert.deepEqual({ ...outcome, stdout: outcome.stdout.split("\n").length }, { code: 3, stdout: 151, stderr: "" });
     assert.equal(outcome.stdout, `${Array.from({ length: 150 }, (_, index) => index + 1).join("\n")}\n`);

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { test } from "node:test";
 import { createVmRequest } from "@kiln/protocol";
 import { beginCreateVm } from "./create-vm.ts";
+import { adoptVms } from "./adopt-vms.ts";
 import { beginRemoveVm, removeVm } from "./remove-vm.ts";
 import { beginStartVm } from "./start-vm.ts";
 import { beginStopVm, killVm } from "./stop-vm.ts";
@@ -178,4 +179,62 @@ test("the same request with the same idempotency key makes one VM", async () => 
   await fake.ended(first);
   assert.equal(beginCreateVm(fake.core, request, "key-1").id, first.id);
   assert.equal(fake.core.vms.list().length, 1);
+});
+
+test("I26 a client that breaks off and comes back with its exec id finds the command, and it ran once", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const request = {
+    id: "once",
+    command: ["echo", "hi"],
+    env: [],
+    workingDir: null,
+    user: null,
+    tty: null,
+    stdin: false,
+    overflow: "block" as const,
+  };
+  const lost = await execInVm(fake.core, "web", { request, signal: never });
+  for await (const _ of lost.output);
+  await lost.leave(false);
+  const run = fake.core.running.get(fake.core.vms.find("web")?.id ?? ("" as never));
+  assert.deepEqual((await run?.session.list({ signal: never }))?.map((exec) => exec.id).includes("once"), true);
+  const again = await execInVm(fake.core, "web", { request, signal: never });
+  assert.equal((await Array.fromAsync(again.output)).map((chunk) => Buffer.from(chunk.bytes).toString()).join(""), "hi\n");
+  assert.equal((await again.exit).exitCode, 0);
+  await again.leave(true);
+  assert.deepEqual((await run?.session.list({ signal: never }))?.map((exec) => exec.id).includes("once"), false);
+});
+
+test("I36 a VM that ended while no daemon ran is written down as ended, and starts again", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const next = fake.restart();
+  const machine = [...fake.host.machines][0];
+  machine?.end({ reason: "guest-shutdown" });
+  await adoptVms(next);
+  const state = fake.vm("web")?.state;
+  assert.equal(state, "failed");
+  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+  assert.equal((await fake.ended(beginStartVm(next, "web", null))).state, "succeeded");
+  await killVm(next, "web", "SIGKILL");
+});
+
+test("I36 a VM that runs is taken over by the next daemon in the same epoch", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const next = fake.restart();
+  await adoptVms(next);
+  assert.deepEqual([fake.vm("web")?.state, fake.vm("web")?.epoch, fake.host.boots], ["running", 1, 1]);
+  await killVm(next, "web", "SIGKILL");
+  assert.equal(fake.vm("web")?.exitCode, 137);
+});
+
+test("the same delete asked again with its key is the same operation, though the VM is gone", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web" }));
+  const remove = () => beginRemoveVm(fake.core, "web", { force: false, idempotencyKey: "delete-1" });
+  const first = remove();
+  await fake.ended(first);
+  assert.equal(remove().id, first.id);
 });

@@ -4,6 +4,7 @@ import { FakeClock, systemRandom } from "@kiln/std";
 import { Database } from "../store/database.ts";
 import { SqliteOperationStore } from "../store/operation-store.ts";
 import { Operations } from "./operations.ts";
+import type { OperationStore } from "./store.port.ts";
 
 const never = new AbortController().signal;
 const spec = { kind: "vm.create", key: "web", subject: "web" } as const;
@@ -99,4 +100,24 @@ test("what an earlier daemon left running is failed with a cause", () => {
   assert.equal(later.failInterrupted(), 1);
   assert.equal(later.get(left.view.id).state, "failed");
   assert.equal(later.list({ all: false }).length, 0);
+});
+
+test("an operation ends for those who wait although its end cannot be written down", async () => {
+  const { clock, store } = setUp();
+  const full: OperationStore = {
+    insert: (view, idempotency) => store.insert(view, idempotency),
+    update: () => {
+      throw new Error("database or disk is full");
+    },
+    get: (id) => store.get(id),
+    findByIdempotencyKey: (key) => store.findByIdempotencyKey(key),
+    list: (options) => store.list(options),
+    trim: () => store.trim(),
+  };
+  const said: string[] = [];
+  const journal = { error: (_fields: unknown, message: string) => void said.push(message) };
+  const operations = new Operations({ store: full, clock, random: systemRandom, journal, stopping: never });
+  const ended = await operations.wait(operations.begin(spec, async () => "done", null).id, { signal: never });
+  assert.equal(ended.state, "succeeded");
+  assert.deepEqual(said, ["an operation could not be written down"]);
 });

@@ -111,3 +111,23 @@ test("a reader that holds loses nothing, however slow", async () => {
   await writing;
   assert.equal(next, 50 * part.length);
 });
+
+test("I22 when the VM has ended, a reader that stands still holds nobody up", async () => {
+  const { logs } = await setUp();
+  const log = await logs.begin(id);
+  const part = Buffer.alloc(1 << 20, "x");
+  await log.append({ stream: "stdout", offset: 0, bytes: part });
+  const reader = log.read({ follow: true, holds: true, epochOnly: false, signal: never })[Symbol.asyncIterator]();
+  await reader.next();
+  const writing = (async () => {
+    for (let index = 1; index < 50; index += 1) await log.append({ stream: "stdout", offset: index * part.length, bytes: part });
+  })();
+  assert.equal(
+    await Promise.race([writing.then(() => "written"), new Promise((resolve) => setTimeout(() => resolve("held"), 300))]),
+    "held",
+  );
+  log.letGo();
+  await writing;
+  await reader.return?.();
+  await log.close();
+});

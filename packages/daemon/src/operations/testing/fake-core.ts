@@ -42,6 +42,8 @@ export interface FakeCore extends AsyncDisposable {
   readonly host: FakeHost;
   readonly counts: { pulls: number; rootfs: number; kernels: number };
   create(request: Partial<CreateVmRequest> & { name: string }): OperationView;
+  /** Ends this daemon as a crash would, and gives the core of the next one on the same records. */
+  restart(): Core;
   /** The operation once it has ended. */
   ended(operation: OperationView): Promise<OperationView>;
   vm(name: string): VmView | null;
@@ -51,12 +53,17 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
   const root = await mkdtemp(join(tmpdir(), "kiln-core-"));
   const host = new FakeHost(options);
   const counts = { pulls: 0, rootfs: 0, kernels: 0 };
-  const core = composeFake({ root, host, counts, options });
+  const stop = new AbortController();
+  const core = composeFake({ root, host, counts, options, stopping: stop.signal });
   return {
     core,
     host,
     counts,
     create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), null),
+    restart: () => {
+      stop.abort();
+      return { ...core, running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), stopping: never };
+    },
     ended: (operation) => core.operations.wait(operation.id, { signal: never }),
     vm: (name) => {
       const record = core.vms.find(name);
@@ -65,15 +72,21 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     [Symbol.asyncDispose]: async () => {
       core.operations.cancelAll();
       for (const machine of host.machines) machine.end({ reason: "killed" });
-      await Promise.all(core.running.list().map((run) => run.finished.promise));
+      if (!stop.signal.aborted) await Promise.all(core.running.list().map((run) => run.finished.promise));
       await core.operations.drain();
       await rm(root, { recursive: true, force: true });
     },
   };
 };
 
-const composeFake = (parts: { root: string; host: FakeHost; counts: FakeCore["counts"]; options: FakeCoreOptions }): Core => {
-  const { root, host, counts, options } = parts;
+const composeFake = (parts: {
+  root: string;
+  host: FakeHost;
+  counts: FakeCore["counts"];
+  options: FakeCoreOptions;
+  stopping: AbortSignal;
+}): Core => {
+  const { root, host, counts, options, stopping } = parts;
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
   const artifacts = new SqliteArtifactStore(database);
@@ -92,7 +105,7 @@ const composeFake = (parts: { root: string; host: FakeHost; counts: FakeCore["co
     config: fakeConfig(root, options),
     ...{ clock, random, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
     journal: SILENT,
-    stopping: never,
+    stopping,
     vms: new SqliteVmStore(database),
     images: artifacts,
     kernels: artifacts,
