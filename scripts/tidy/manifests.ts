@@ -11,7 +11,15 @@ interface Lockfile {
   readonly packages: Readonly<
     Record<
       string,
-      { readonly resolved?: string; readonly integrity?: string; readonly link?: boolean; readonly hasInstallScript?: boolean }
+      {
+        readonly resolved?: string;
+        readonly integrity?: string;
+        readonly link?: boolean;
+        readonly hasInstallScript?: boolean;
+        readonly os?: readonly string[];
+        readonly cpu?: readonly string[];
+        readonly libc?: readonly string[];
+      }
     >
   >;
 }
@@ -33,6 +41,10 @@ export const checkManifest = (source: Source, version: string): Finding[] => {
 };
 
 /** A lockfile that works with any mirror and runs no code on installation. */
+/** Bindings for platforms that Kiln does not run on are listed for npm ci, and never installed. */
+const isInstallable = ({ os, cpu, libc }: Lockfile["packages"][string]): boolean =>
+  (os?.includes("linux") ?? true) && (cpu?.some((one) => one === "x64" || one === "arm64") ?? true) && (libc?.includes("glibc") ?? true);
+
 export const checkLockfile = (source: Source): Finding[] => {
   const lockfile = JSON.parse(source.text) as Lockfile;
   return Object.entries(lockfile.packages).flatMap(([name, entry]) => {
@@ -45,7 +57,7 @@ export const checkLockfile = (source: Source): Finding[] => {
     if (!name.startsWith("node_modules/") || entry.link) return [];
     return [
       ...(entry.resolved?.startsWith("http") ? [at("names a registry host: write the lockfile with the .npmrc of this checkout")] : []),
-      ...(entry.integrity === undefined ? [at("has no integrity: install it again from a registry")] : []),
+      ...(entry.integrity === undefined && isInstallable(entry) ? [at("has no integrity: install it again from a registry")] : []),
       ...(entry.hasInstallScript ? [at("runs a script on installation: choose a package that carries what it needs")] : []),
     ];
   });
