@@ -32,7 +32,10 @@ export const followRun = (core: Core, run: RunningVm): void => {
 const follow = async (core: Core, run: RunningVm): Promise<void> => {
   const commandEnded = followCommand(core, run);
   const first = await Promise.race([run.vmm.ended.then(() => "vmm" as const), commandEnded.then(() => "command" as const)]);
-  if (core.stopping.aborted) return;
+  if (core.stopping.aborted) {
+    await run.log.close();
+    return;
+  }
   if (first === "command") await powerOff(core, run);
   const end = await run.vmm.ended;
   run.vmmEnd = end;

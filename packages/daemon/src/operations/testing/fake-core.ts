@@ -62,6 +62,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), null),
     restart: () => {
       stop.abort();
+      for (const run of core.running.list()) void run.log.close();
       return { ...core, running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), stopping: never };
     },
     ended: (operation) => core.operations.wait(operation.id, { signal: never }),
