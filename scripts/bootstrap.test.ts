@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
@@ -65,7 +65,7 @@ const runIn = async (root: string, bin: string, [command, args, options]: Parame
   child.on("error", reject);
   child.on("close", (code, signal) => answer({ code, signal, stdout, stderr }));
   if (options?.killOnceThereIs !== undefined) {
-    while (!existsSync(options.killOnceThereIs)) await setTimeout(5);
+    while (!existsSync(options.killOnceThereIs) || statSync(options.killOnceThereIs).size === 0) await setTimeout(5);
     process.kill(-(child.pid ?? 0), "SIGKILL");
   }
   return promise;

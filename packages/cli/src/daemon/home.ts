@@ -1,6 +1,7 @@
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { hasErrno } from "../errno.ts";
 import { KilnError } from "@kiln/protocol/errors";
+import { makeDirectories } from "@kiln/std/node";
 
 /**
  * Makes sure that the home is a directory of this user before a daemon is started in it; a missing one is made with
@@ -8,7 +9,7 @@ import { KilnError } from "@kiln/protocol/errors";
  */
 export const ensureHome = async (home: string, uid: number | null): Promise<void> => {
   try {
-    await mkdir(home, { recursive: true, mode: 0o700 });
+    await makeDirectories(home, 0o700);
     const found = await stat(home);
     if (!found.isDirectory()) throw new KilnError("HOME_INVALID", `the home ${home} is not a directory`, { object: home });
     if (uid !== null && found.uid !== uid) {

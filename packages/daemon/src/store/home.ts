@@ -1,7 +1,7 @@
 import { chmod, lstat, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, KilnError } from "@kiln/protocol";
-import { type FileLock, publishBytes, tryLockFile } from "@kiln/std/node";
+import { type FileLock, makeDirectories, publishBytes, tryLockFile } from "@kiln/std/node";
 
 /** The directories of a home, all 0700. */
 const DIRECTORIES = ["content", "rootfs", "kernels", "vms", "staging", "cache"] as const;
@@ -39,7 +39,7 @@ export const homePaths = (home: string): HomePaths => ({
 export const prepareHome = async (home: string): Promise<HomePaths> => {
   const paths = homePaths(home);
   try {
-    await mkdir(home, { recursive: true, mode: 0o700 });
+    await makeDirectories(home, 0o700);
     await requireOwn(home);
     for (const name of DIRECTORIES) await mkdir(join(home, name), { recursive: true, mode: 0o700 });
   } catch (error) {

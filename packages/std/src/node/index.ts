@@ -23,6 +23,7 @@ export {
   type PublishFileOptions,
   type PublishTarget,
 } from "./publish-file.ts";
+export { makeDirectories } from "./make-directories.ts";
 export { longSocketPath, type SocketPath } from "./socket-path.ts";
 export { TargetExistsError } from "./staging.ts";
 export { runTool, ToolError, type ToolOptions, type ToolOutput } from "./tool.ts";
