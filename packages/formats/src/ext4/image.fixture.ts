@@ -38,12 +38,16 @@ export const withScratch = <T>(use: (directory: string) => T): T => {
   }
 };
 
-export const withFileSink = <T>(path: string, use: (sink: Sink, resize: (bytes: number) => void) => T): T => {
+/** What is not kept reads as zeros: for content that is too much to be written. */
+type Keep = (bytes: Uint8Array) => boolean;
+
+export const withFileSink = <T>(path: string, use: (sink: Sink, resize: (bytes: number) => void) => T, keep: Keep = () => true): T => {
   const fd = openSync(path, "w");
+  const write = (offset: number, bytes: Uint8Array): void => {
+    if (keep(bytes)) assert.equal(writeSync(fd, bytes, 0, bytes.length, offset), bytes.length);
+  };
   try {
-    return use({ write: (offset, bytes) => assert.equal(writeSync(fd, bytes, 0, bytes.length, offset), bytes.length) }, (bytes) =>
-      ftruncateSync(fd, bytes),
-    );
+    return use({ write }, (bytes) => ftruncateSync(fd, bytes));
   } finally {
     closeSync(fd);
   }
@@ -52,19 +56,27 @@ export const withFileSink = <T>(path: string, use: (sink: Sink, resize: (bytes: 
 export interface BuildOptions {
   readonly chunkBytes?: number;
   readonly limits?: Partial<ImageLimits>;
+  readonly keep?: Keep;
+}
+
+/** A tar at once, or made piece by piece each time that it is read. */
+export type LayerTar = Uint8Array | (() => Iterable<Uint8Array>);
+
+function* inPieces(tar: LayerTar, pieceBytes: number): Generator<Uint8Array> {
+  if (typeof tar === "function") return yield* tar();
+  for (let at = 0; at < tar.length; at += pieceBytes) yield tar.subarray(at, at + pieceBytes);
 }
 
 /** Builds layers, bottom to top, into a file. Also says which layers were read twice. */
 export const buildImage = (
   path: string,
-  layers: readonly Uint8Array[],
+  layers: readonly LayerTar[],
   options: BuildOptions = {},
-): ImageSummary & { again: readonly number[] } =>
-  withFileSink(path, (sink, resize) => {
+): ImageSummary & { again: readonly number[] } => {
+  const build = (sink: Sink, resize: (bytes: number) => void) => {
     const image = new LayeredImage({ identity: IDENTITY, limits: { ...LIMITS, ...options.limits }, layerCount: layers.length }, sink);
-    const feed = (input: { write(chunk: Uint8Array): void; end(): void }, tar: Uint8Array): void => {
-      const step = options.chunkBytes ?? 1 << 20;
-      for (let at = 0; at < tar.length; at += step) input.write(tar.subarray(at, at + step));
+    const feed = (input: { write(chunk: Uint8Array): void; end(): void }, tar: LayerTar): void => {
+      for (const piece of inPieces(tar, options.chunkBytes ?? 1 << 20)) input.write(piece);
       input.end();
     };
     for (const [number, tar] of [...layers.entries()].reverse()) feed(image.readLayer(number), tar);
@@ -73,7 +85,9 @@ export const buildImage = (
     const summary = image.finish();
     resize(summary.sizeBytes);
     return { ...summary, again };
-  });
+  };
+  return withFileSink(path, build, options.keep);
+};
 
 /** e2fsck finds nothing at all. */
 export const assertClean = (path: string): void => {

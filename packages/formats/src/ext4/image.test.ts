@@ -108,21 +108,6 @@ test("I9: the same layers give the same bytes, however they arrive", () => {
   });
 });
 
-test("a directory of 12,000 entries and many small files are clean and complete", { skip: skipMount }, () => {
-  withScratch((scratch) => {
-    const image = join(scratch, "image");
-    const files = Array.from({ length: 12_000 }, (_, index) => ({ path: `many/${"file".repeat(8)}${index}`, content: `content ${index}` }));
-    const directories = Array.from({ length: 300 }, (_, index) => ({ path: `d${index % 7}/d${index}/d/e`, type: "directory" as const }));
-    const summary = buildImage(image, [buildTar([...files, ...directories])]);
-    assert.equal(summary.inodes, 1 + 1 + 12_000 + 7 + 900);
-    assertClean(image);
-    withMount(image, "ro", (mounted) => {
-      assert.equal(readFileSync(join(mounted, `many/${"file".repeat(8)}11999`), "utf8"), "content 11999");
-      assert.equal(listTree(join(mounted, "many")).size, 12_001);
-    });
-  });
-});
-
 test("more inodes than one group can have get more groups", () => {
   withScratch((scratch) => {
     const image = join(scratch, "image");

@@ -13,4 +13,4 @@ export type { ImageSummary } from "./write/finish.ts";
 export type { Sink } from "./sink.ts";
 
 /** Part of every key of an image: changes whenever the same input would give other bytes. */
-export const WRITER_VERSION = 1;
+export const WRITER_VERSION = 2;

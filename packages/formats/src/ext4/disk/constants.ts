@@ -34,7 +34,7 @@ export const RO_COMPAT = {
 } as const;
 
 export const GROUP_FLAGS = { inodeUninit: 0x1, blockUninit: 0x2, inodeZeroed: 0x4 } as const;
-export const INODE_FLAGS = { hugeFile: 0x4_0000, extents: 0x8_0000 } as const;
+export const INODE_FLAGS = { index: 0x1000, hugeFile: 0x4_0000, extents: 0x8_0000 } as const;
 
 export const MODE = {
   fifo: 0o010000,

@@ -12,7 +12,7 @@ import {
   RO_COMPAT,
 } from "../disk/constants.ts";
 import { crc32c } from "../disk/crc32c.ts";
-import { emptyDirectoryBlock, encodeDirectory } from "../disk/directory.ts";
+import { emptyDirectoryBlock, encodeDirectoryBlock } from "../disk/directory.ts";
 import { MAX_EXTENT_BLOCKS, buildExtentTree } from "../disk/extents.ts";
 import type { Extent } from "../disk/extents.ts";
 import { encodeGroupDescriptors } from "../disk/group-descriptor.ts";
@@ -108,15 +108,14 @@ class Contents {
 
   writeDirectories(): void {
     const [root, lostFound] = [this.allocator.take(1), this.allocator.take(LOST_FOUND_BLOCKS)];
-    const entry = (name: string, inode: number) => ({ name: Buffer.from(name), inode, kind: "directory" as const });
+    const entry = (name: string, inode: number) => ({ name, inode, kind: "directory" as const });
     const rootSeed = inodeChecksumSeed(this.#seed, ROOT_INODE);
     const lostFoundSeed = inodeChecksumSeed(this.#seed, LOST_FOUND_INODE);
-    this.#writeBlocks(
-      root,
-      encodeDirectory([entry(".", ROOT_INODE), entry("..", ROOT_INODE), entry("lost+found", LOST_FOUND_INODE)], rootSeed),
-    );
+    this.#writeBlocks(root, [
+      encodeDirectoryBlock([entry(".", ROOT_INODE), entry("..", ROOT_INODE), entry("lost+found", LOST_FOUND_INODE)], rootSeed),
+    ]);
     const empty = Array.from({ length: LOST_FOUND_BLOCKS - 1 }, () => emptyDirectoryBlock(lostFoundSeed));
-    this.#writeBlocks(lostFound, [...encodeDirectory([entry(".", LOST_FOUND_INODE), entry("..", ROOT_INODE)], lostFoundSeed), ...empty]);
+    this.#writeBlocks(lostFound, [encodeDirectoryBlock([entry(".", LOST_FOUND_INODE), entry("..", ROOT_INODE)], lostFoundSeed), ...empty]);
     this.#inode(ROOT_INODE, { kind: "directory", mode: 0o755, links: 3, extents: root });
     this.#inode(LOST_FOUND_INODE, { kind: "directory", mode: 0o700, links: 2, extents: lostFound });
   }

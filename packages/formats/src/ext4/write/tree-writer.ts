@@ -1,10 +1,11 @@
 import { rawNameBytes } from "../../tar/index.ts";
 import { BLOCK_BYTES, FAST_SYMLINK_BYTES, INODE_BYTES, INODE_FLAGS } from "../disk/constants.ts";
-import { encodeDirectory } from "../disk/directory.ts";
 import type { DirectoryEntry } from "../disk/directory.ts";
-import { I_BLOCK_BYTES, buildExtentTree } from "../disk/extents.ts";
+import { I_BLOCK_BYTES, MAX_EXTENT_BLOCKS, buildExtentTree } from "../disk/extents.ts";
 import type { Extent } from "../disk/extents.ts";
+import { writeDirectory } from "../disk/hashed-directory.ts";
 import { encodeDevice, encodeInode, inodeChecksumSeed } from "../disk/inode.ts";
+import { readHashSeed } from "../disk/name-hash.ts";
 import { checksumSeed } from "../disk/superblock.ts";
 import type { FileSystemIdentity } from "../disk/superblock.ts";
 import { encodeXattrs, sealXattrBlock } from "../disk/xattr.ts";
@@ -34,11 +35,13 @@ export class TreeWriter {
   readonly #stream: BlockStream;
   readonly #identity: FileSystemIdentity;
   readonly #seed: number;
+  readonly #hashSeed: Int32Array;
 
   constructor(stream: BlockStream, identity: FileSystemIdentity) {
     this.#stream = stream;
     this.#identity = identity;
     this.#seed = checksumSeed(identity);
+    this.#hashSeed = readHashSeed(identity.hashSeed);
   }
 
   /** Throws Ext4Error where something of the tree does not fit into ext4. */
@@ -103,19 +106,23 @@ export class TreeWriter {
   }
 
   #directory(directory: NumberedDirectory, numbering: Numbering): Body {
-    const seed = inodeChecksumSeed(this.#seed, directory.inode);
-    const blocks = encodeDirectory(directoryEntries(directory, numbering), seed);
+    const seeds = { inode: inodeChecksumSeed(this.#seed, directory.inode), hash: this.#hashSeed };
     const first = this.#stream.nextBlock;
-    for (const block of blocks) this.#stream.appendBlock(block);
-    const extents = [{ logical: 0, physical: first, count: blocks.length }];
-    return this.#mapped(extents, blocks.length * BLOCK_BYTES, directory.inode);
+    const { blocks, indexed } = writeDirectory(directoryEntries(directory, numbering), seeds, (block) => this.#stream.appendBlock(block));
+    const body = this.#mapped(runOf(first, blocks), blocks * BLOCK_BYTES, directory.inode);
+    return indexed ? { ...body, flags: body.flags | INODE_FLAGS.index } : body;
   }
 }
 
-function* directoryEntries(directory: NumberedDirectory, numbering: Numbering): Generator<DirectoryEntry> {
-  yield { name: Buffer.from("."), inode: directory.inode, kind: "directory" };
-  yield { name: Buffer.from(".."), inode: directory.parent, kind: "directory" };
-  for (const [name, node] of directory.children) {
-    yield { name: rawNameBytes(name), inode: numbering.inodeOf.get(node) ?? 0, kind: node.kind };
-  }
-}
+/** Blocks one behind the other, as extents. */
+const runOf = (first: number, count: number): Extent[] =>
+  Array.from({ length: Math.ceil(count / MAX_EXTENT_BLOCKS) }, (_, index) => {
+    const logical = index * MAX_EXTENT_BLOCKS;
+    return { logical, physical: first + logical, count: Math.min(MAX_EXTENT_BLOCKS, count - logical) };
+  });
+
+const directoryEntries = (directory: NumberedDirectory, numbering: Numbering): DirectoryEntry[] => [
+  { name: ".", inode: directory.inode, kind: "directory" },
+  { name: "..", inode: directory.parent, kind: "directory" },
+  ...directory.children.map(([name, node]) => ({ name, inode: numbering.inodeOf.get(node) ?? 0, kind: node.kind })),
+];
