@@ -59,11 +59,10 @@ export interface BuildOptions {
   readonly keep?: Keep;
 }
 
-/** A tar at once, or made piece by piece each time that it is read. */
+/** A whole tar, or one that is made piece by piece each time it is read. */
 export type LayerTar = Uint8Array | (() => Iterable<Uint8Array>);
 
-function* inPieces(tar: LayerTar, pieceBytes: number): Generator<Uint8Array> {
-  if (typeof tar === "function") return yield* tar();
+function* inPieces(tar: Uint8Array, pieceBytes: number): Generator<Uint8Array> {
   for (let at = 0; at < tar.length; at += pieceBytes) yield tar.subarray(at, at + pieceBytes);
 }
 
@@ -76,7 +75,8 @@ export const buildImage = (
   const build = (sink: Sink, resize: (bytes: number) => void) => {
     const image = new LayeredImage({ identity: IDENTITY, limits: { ...LIMITS, ...options.limits }, layerCount: layers.length }, sink);
     const feed = (input: { write(chunk: Uint8Array): void; end(): void }, tar: LayerTar): void => {
-      for (const piece of inPieces(tar, options.chunkBytes ?? 1 << 20)) input.write(piece);
+      const pieces = typeof tar === "function" ? tar() : inPieces(tar, options.chunkBytes ?? 1 << 20);
+      for (const piece of pieces) input.write(piece);
       input.end();
     };
     for (const [number, tar] of [...layers.entries()].reverse()) feed(image.readLayer(number), tar);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, statSync, truncateSync, writeSync } from "node:fs";
+import { closeSync, lstatSync, mkdirSync, openSync, readFileSync, readSync, statSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -23,6 +23,8 @@ const acl = (...entries: readonly (readonly [tag: number, permissions: number, i
 };
 
 const CAPABILITY = Buffer.from("0100000200040000000000000000000000000000", "hex");
+/** Version 3: as version 2, and the root of the user namespace that may use it. */
+const CAPABILITY_3 = Buffer.from("010000030004000000000000000000000000000064000000", "hex");
 const ACCESS_ACL = acl([1, 6], [2, 4, 1000], [4, 4], [8, 6, 2000], [16, 6], [32, 0]);
 
 const EVERYTHING: readonly TarSpec[] = [
@@ -60,11 +62,17 @@ const EVERYTHING: readonly TarSpec[] = [
     mode: 0o755,
     xattrs: { "system.posix_acl_default": acl([1, 7], [2, 5, 3], [4, 5], [16, 7], [32, 5]), "user.d": "d" },
   },
+  { path: "x/capability3", content: "x", xattrs: { "security.capability": CAPABILITY_3 } },
+  { path: "x/full", content: "x", xattrs: { "user.full": Buffer.alloc(4032, 0x62), "user.s": "in the inode" } },
   { path: "sizes/4095", content: Buffer.alloc(4095, 1) },
   { path: "sizes/4096", content: Buffer.alloc(4096, 2) },
   { path: "sizes/4097", content: Buffer.alloc(4097, 3) },
   { path: "sizes/zeros", content: Buffer.alloc(100_000) },
 ];
+
+const NS = 1_000_000_000n;
+/** 34 bits of seconds from 1901 on. */
+const LAST_SECOND = 2n ** 34n - 2n ** 31n - 1n;
 
 const implied = (path: string): boolean => ["./links", "./dev", "./symlinks", "./x", "./sizes", `./${"n".repeat(255)}`].includes(path);
 
@@ -89,9 +97,63 @@ test("types, owners, modes, times, links, devices, attributes and ACLs mount as 
     withMount(image, "ro", (mounted) => {
       const listing = listTree(mounted, options);
       assert.match(listing.get("./x/large") ?? "", /security.capability=0x01.*trusted.t=0x74.*user.b=0x62.*user.large=0x61/s);
+      assert.match(listing.get("./x/capability3") ?? "", /security.capability=0x01000003/);
       assert.match(listing.get("./x/acl") ?? "", /system.posix_acl_access=0x0200/);
       assert.match(listing.get("./c") ?? "", /links 3 first .\/c/);
       assertSameTree(listing, listTree(unpacked, options));
+    });
+  });
+});
+
+test("attributes that Linux does not let a node have are left out", { skip: skipMount }, () => {
+  const xattrs = {
+    "user.u": "u",
+    "system.posix_acl_access": ACCESS_ACL,
+    "system.posix_acl_default": ACCESS_ACL,
+    "system.nfs4_acl": "n",
+    btrfs: "b",
+  };
+  const expected: Readonly<Record<string, RegExp>> = {
+    l: /-> x$/,
+    n: /; system.posix_acl_access=0x[0-9a-f]*$/,
+    f: /; system.posix_acl_access=0x[0-9a-f]*; user.u=0x75$/,
+  };
+  withScratch((scratch) => {
+    const image = join(scratch, "image");
+    const mode = 0o664;
+    buildImage(image, [
+      buildTar([
+        { path: "l", type: "symlink", link: "x", xattrs },
+        { path: "n", type: "fifo", mode, xattrs },
+        { path: "f", mode, xattrs },
+      ]),
+    ]);
+    assertClean(image);
+    withMount(image, "ro", (mounted) => {
+      const listing = listTree(mounted);
+      for (const [name, attributes] of Object.entries(expected)) assert.match(listing.get(`./${name}`) ?? "", attributes);
+    });
+  });
+});
+
+test("times that ext4 cannot hold are the nearest it can, as the kernel has them", { skip: skipMount }, () => {
+  withScratch((scratch) => {
+    const image = join(scratch, "image");
+    const times = {
+      early: "-2147483649.5",
+      first: "-2147483648",
+      late: "15032385535.5",
+      never: "99999999999.9",
+      zero: "0",
+      negative: "-0.5",
+    };
+    buildImage(image, [buildTar(Object.entries(times).map(([path, mtime]) => ({ path, mtime })))]);
+    assertClean(image);
+    withMount(image, "ro", (mounted) => {
+      const at = (name: string): bigint => lstatSync(join(mounted, name), { bigint: true }).mtimeNs;
+      assert.deepEqual([at("early"), at("first")], [-(2n ** 31n) * NS, -(2n ** 31n) * NS]);
+      assert.deepEqual([at("late"), at("never")], [LAST_SECOND * NS, LAST_SECOND * NS]);
+      assert.deepEqual([at("zero"), at("negative")], [0n, -NS / 2n]);
     });
   });
 });
@@ -201,6 +263,17 @@ for (const [what, specs, code] of refused) {
     });
   });
 }
+
+test("what does not fit names the entry", () => {
+  withScratch((scratch) => {
+    const build = (specs: readonly TarSpec[]) => () => buildImage(join(scratch, "image"), [buildTar(specs)]);
+    assert.throws(build([{ path: "d/f", xattrs: { "user.x": "x".repeat(5000) } }]), { code: "XATTR_TOO_LARGE", message: /d\/f/ });
+    const links = Array.from({ length: 65_000 }, (_, index): TarSpec => ({ path: `l${index}`, type: "hardlink", link: "d/f" }));
+    assert.throws(build([{ path: "d/f" }, ...links]), { code: "TOO_MANY_LINKS", message: /65000/ });
+    build([{ path: "d/f" }, ...links.slice(1)])();
+    assertClean(join(scratch, "image"));
+  });
+});
 
 test("absolute paths lead below the root, and symlinks of the image cannot lead out of it", { skip: skipMount }, () => {
   withScratch((scratch) => {

@@ -175,6 +175,41 @@ test("a layer cannot speak overlay: markers act or vanish, and a 0:0 device is a
   });
 });
 
+test("an overlay's marked whiteouts act where its opaque marker says that they are there", { skip: skipMount }, () => {
+  const lower = [file("d/kept", "1"), file("d/gone", "1")];
+  const upper: TarSpec[] = [
+    directory("d", { xattrs: { "trusted.overlay.opaque": "x" } }),
+    file("d/gone", "", { xattrs: { "trusted.overlay.whiteout": "y" } }),
+  ];
+  assert.deepEqual(merge([lower, upper]).names, ["d", "d/kept"]);
+});
+
+test("a directory that a whiteout takes away and the same layer makes again is new, in either order", { skip: skipMount }, () => {
+  const lower = [directory("d", { uid: 5, mode: 0o700, xattrs: { "user.old": "x" } }), file("d/sub/old", "1")];
+  const again = [directory("d", { uid: 6 }), file("d/sub/new", "2")];
+  for (const upper of [
+    [whiteout("d"), ...again],
+    [...again, whiteout("d")],
+  ]) {
+    const { names } = merge([lower, upper], (root) => {
+      assert.deepEqual([lstatSync(join(root, "d")).uid, lstatSync(join(root, "d")).mode & 0o777], [6, 0o755]);
+      assert.doesNotMatch(listTree(root).get("./d") ?? "", /user.old/);
+    });
+    assert.deepEqual(names, ["d", "d/sub", "d/sub/new"]);
+  }
+});
+
+test("a hard link keeps a lower file through its replacement by a directory, a symlink and a whiteout", { skip: skipMount }, () => {
+  const lower = [file("a", "a"), file("b", "b"), file("c/d", "c")];
+  const linked = [link("x/a", "a"), link("x/b", "b"), link("x/c", "c/d")];
+  const upper = [file("a/now-a-directory", "2"), symlink("b", "x/b"), whiteout("c")];
+  const { names } = merge([lower, linked, upper], (root) => {
+    assert.deepEqual([content(root, "x/a"), content(root, "b"), content(root, "x/c")], ["a", "b", "c"]);
+    for (const name of ["a", "b", "c"]) assert.equal(lstatSync(join(root, "x", name)).nlink, 1);
+  });
+  assert.deepEqual(names, ["a", "a/now-a-directory", "b", "x", "x/a", "x/b", "x/c"]);
+});
+
 test("aufs's bookkeeping is left out", { skip: skipMount }, () => {
   assert.deepEqual(merge([[directory(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file(".wh..wh.aufs", ""), file("f", "1")]]).names, [
     "f",

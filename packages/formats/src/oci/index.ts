@@ -14,4 +14,4 @@ export {
   type LayerEncoding,
 } from "./media-types.ts";
 export { platformText, selectPlatform, type Platform } from "./platform.ts";
-export { parseReference, type DebPackage, type ImageReference } from "./reference.ts";
+export { dockerName, familiarName, parseReference, type DebPackage, type DockerReference, type ImageReference } from "./reference.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { parseReference } from "./reference.ts";
+import { dockerName, familiarName, parseReference } from "./reference.ts";
 
 suite("image references", () => {
   test("a layout is a directory and perhaps a tag", () => {
@@ -28,8 +28,26 @@ suite("image references", () => {
   test("archives and names of registries are understood, whoever can fetch them", () => {
     assert.deepEqual(parseReference("oci-archive:x.tar"), { transport: "oci-archive", file: "x.tar" });
     assert.deepEqual(parseReference("docker-archive:x.tar"), { transport: "docker-archive", file: "x.tar" });
-    assert.deepEqual(parseReference("docker://alpine:3"), { transport: "docker", name: "alpine:3" });
-    assert.deepEqual(parseReference("host:5000/a/b@sha256:00"), { transport: "docker", name: "host:5000/a/b@sha256:00" });
+    const digest = `sha256:${"0".repeat(64)}`;
+    const names: readonly [string, string, string][] = [
+      ["alpine", "docker.io/library/alpine:latest", "alpine:latest"],
+      ["docker://alpine:3", "docker.io/library/alpine:3", "alpine:3"],
+      ["index.docker.io/a/b", "docker.io/a/b:latest", "a/b:latest"],
+      ["a/b:1", "docker.io/a/b:1", "a/b:1"],
+      [`alpine@${digest}`, `docker.io/library/alpine@${digest}`, `alpine@${digest}`],
+      [`localhost/x:1@${digest}`, `localhost/x:1@${digest}`, `localhost/x:1@${digest}`],
+      ["127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest", "127.0.0.1:5000/a/b/c:latest"],
+      ["[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"],
+      ["Host/x", "Host/x:latest", "Host/x:latest"],
+      ["registry.example/a__b/c--d.e", "registry.example/a__b/c--d.e:latest", "registry.example/a__b/c--d.e:latest"],
+    ];
+    for (const [text, name, familiar] of names) {
+      const parsed = parseReference(text);
+      assert.ok(parsed.transport === "docker", text);
+      assert.equal(dockerName(parsed), name);
+      assert.equal(familiarName(name), familiar);
+      assert.deepEqual(parseReference(name), parsed, "the written-out name means the same");
+    }
   });
 
   test("everything else is refused", () => {
@@ -48,7 +66,10 @@ suite("image references", () => {
       "deb:x=-1",
       "deb:xy;id",
     ];
-    const names = ["docker://", "docker:///x", "a b", "-alpine", "https://x/y", "a\nb", "a\u0000", `x${"y".repeat(5000)}`, "oci-archive:"];
+    const names = [
+      ...["docker://x:", "x:-a", "x@sha256:00", "x@md5:00", "a//b", "a/B", "host:port/x", "x_-y", "y".repeat(256)],
+      ...["docker://", "docker:///x", "a b", "-alpine", "https://x/y", "a\nb", "a\u0000", `x${"y".repeat(5000)}`, "oci-archive:"],
+    ];
     for (const text of [...bad, ...names])
       assert.throws(() => parseReference(text), { name: "OciError", code: "REFERENCE" }, JSON.stringify(text));
   });

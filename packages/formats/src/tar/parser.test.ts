@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -105,6 +105,36 @@ for (const format of ["v7", "ustar", "gnu", "posix"]) {
   });
 }
 
+for (const format of ["gnu", "posix"]) {
+  test(`GNU tar's ${format} format keeps long names and targets, bytes that are no text, large owners and times before 1970`, () => {
+    withScratch((directory) => {
+      const path = (name: string): Buffer => Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(name, "latin1")]);
+      const long = `${"\xff\xe9".repeat(60)}/${"n".repeat(200)}`;
+      mkdirSync(path(long.slice(0, 120)));
+      writeFileSync(path(long), "content");
+      linkSync(path(long), path("link"));
+      symlinkSync(Buffer.from("\xfe".repeat(150), "latin1"), path("symlink"));
+      const options = ["--format", format, "--owner=o:3000000000", "--group=g:2097152", "--mtime=@-5.25", "--null", "-T-"];
+      const entries = read(
+        execFileSync("tar", ["-C", directory, ...options, "-cf", "-"], {
+          input: Buffer.from(["link", "symlink", long].join("\0"), "latin1"),
+        }),
+      );
+      assert.deepEqual(
+        entries.map((entry) => [entry.type, entry.path, entry.linkPath]),
+        [
+          ["file", "link", ""],
+          ["symlink", "symlink", "\xfe".repeat(150)],
+          ["hardlink", long, "link"],
+        ],
+      );
+      for (const { uid, gid } of entries) assert.deepEqual([uid, gid], [3_000_000_000, 2_097_152]);
+      const seconds = format === "gnu" ? { seconds: -6, nanoseconds: 0 } : { seconds: -6, nanoseconds: 750_000_000 };
+      assert.deepEqual(entries[0]?.modifiedAt, seconds);
+    });
+  });
+}
+
 for (const format of [["gnu"], ["posix", "--sparse-version=0.0"], ["posix", "--sparse-version=0.1"], ["posix", "--sparse-version=1.0"]]) {
   test(`a sparse file reads as it is: ${format.join(" ")}`, () => {
     withScratch((directory) => {
@@ -149,6 +179,20 @@ test("base-256 numbers are read", () => {
   const [file] = read(sealHeader(header));
   assert.equal(file?.uid, 4_294_967_294);
   assert.deepEqual(file.modifiedAt, { seconds: -2, nanoseconds: 0 });
+});
+
+test("a PAX record without a value leaves the header's own field, and the last record of a key counts", () => {
+  const records = [
+    ["path", "old"],
+    ["path", ""],
+    ["uid", ""],
+    ["mtime", "1.5"],
+    ["mtime", "2.5"],
+  ] as const;
+  const body = Buffer.from(records.map(([key, value]) => paxRecord(key, value)).join(""));
+  const header = tarHeader({ name: "PaxHeaders/x", flag: "x", size: body.length });
+  const [file] = read(Buffer.concat([header, body, Buffer.alloc(512 - body.length), tarEntry({ path: "own", uid: 7 })]));
+  assert.deepEqual([file?.path, file?.uid, file?.modifiedAt], ["own", 7, { seconds: 2, nanoseconds: 500_000_000 }]);
 });
 
 test("what has no content by its type has none, whatever its size field says", () => {

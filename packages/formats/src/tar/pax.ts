@@ -32,7 +32,10 @@ const addXattr = (xattrs: Map<RawName, Uint8Array>, key: string, value: RawName)
   return false;
 };
 
-/** Reads "LENGTH KEY=VALUE\n" records (POSIX.1-2001 pax). Throws TarError PAX. */
+/**
+ * Reads "LENGTH KEY=VALUE\n" records (POSIX.1-2001 pax). A later record of a key takes the place of an earlier one; one without a value
+ * takes it away, so that the header's own field counts. An attribute may be empty. Throws TarError PAX.
+ */
 export const parsePax = (bytes: Buffer, offset: number): PaxRecords => {
   const values = new Map<string, RawName>();
   const xattrs = new Map<RawName, Uint8Array>();
@@ -53,9 +56,13 @@ export const parsePax = (bytes: Buffer, offset: number): PaxRecords => {
     if (equals === -1 || equals >= end || equals === space + 1) throw broken();
     const key = bytes.toString("latin1", space + 1, equals);
     const value = bytes.toString("latin1", equals + 1, end - 1);
-    if (key === "GNU.sparse.offset" || key === "GNU.sparse.numbytes") sparse.push(value);
-    else if (!addXattr(xattrs, key, value)) values.set(key, value);
     at = end;
+    if (key === "GNU.sparse.offset" || key === "GNU.sparse.numbytes") {
+      sparse.push(value);
+    } else if (!addXattr(xattrs, key, value)) {
+      if (value === "" && key !== "GNU.sparse.map") values.delete(key);
+      else values.set(key, value);
+    }
   }
   return { values, xattrs, sparse };
 };

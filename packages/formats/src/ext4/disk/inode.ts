@@ -35,13 +35,14 @@ const LATEST = 2 ** 34 - 2 ** 31 - 1;
 /** Starts the checksums of everything that belongs to an inode. */
 export const inodeChecksumSeed = (seed: number, inode: number): number => crc32cWord(crc32cWord(seed, inode), GENERATION);
 
-/** Times outside of what ext4 can hold are moved to the nearest it can. */
+/** Times outside of what ext4 can hold are moved to the nearest it can; like the kernel, without a fraction at either end. */
 const writeTime = (out: Buffer, time: Timestamp, at: { seconds: number; extra: number }): void => {
   const seconds = Math.min(Math.max(time.seconds, EARLIEST), LATEST);
+  const nanoseconds = seconds === EARLIEST || seconds === LATEST ? 0 : time.nanoseconds;
   const lowBits = seconds | 0;
   const epoch = Math.round((seconds - lowBits) / 2 ** 32) & 3;
   out.writeInt32LE(lowBits, at.seconds);
-  out.writeUInt32LE(((time.nanoseconds << 2) | epoch) >>> 0, at.extra);
+  out.writeUInt32LE(((nanoseconds << 2) | epoch) >>> 0, at.extra);
 };
 
 const writeOwnership = (out: Buffer, values: InodeValues): void => {

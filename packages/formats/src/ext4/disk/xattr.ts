@@ -1,5 +1,6 @@
 import { encodeAcl } from "./acl.ts";
 import { BLOCK_BYTES, EXTRA_INODE_BYTES, INODE_BYTES } from "./constants.ts";
+import type { NodeKind } from "./constants.ts";
 import { crc32c, crc32cWord } from "./crc32c.ts";
 import { Ext4Error } from "../errors.ts";
 
@@ -10,14 +11,20 @@ const END_BYTES = 4;
 /** Room behind the fields of an inode: a magic number, entries, values. */
 export const INODE_XATTR_BYTES = INODE_BYTES - 128 - EXTRA_INODE_BYTES;
 
-const PREFIXES = [
-  ["user.", 1],
-  ["trusted.", 4],
-  ["security.", 6],
-] as const;
-const WHOLE_NAMES: ReadonlyMap<string, number> = new Map([
-  ["system.posix_acl_access", 2],
-  ["system.posix_acl_default", 3],
+interface Namespace {
+  readonly index: number;
+  /** What Linux lets have such attributes. */
+  readonly on: (kind: NodeKind) => boolean;
+}
+
+const PREFIXES: readonly (readonly [string, Namespace])[] = [
+  ["user.", { index: 1, on: (kind) => kind === "file" || kind === "directory" }],
+  ["trusted.", { index: 4, on: () => true }],
+  ["security.", { index: 6, on: () => true }],
+];
+const ACLS: ReadonlyMap<string, Namespace> = new Map([
+  ["system.posix_acl_access", { index: 2, on: (kind) => kind !== "symlink" }],
+  ["system.posix_acl_default", { index: 3, on: (kind) => kind === "directory" }],
 ]);
 
 interface DiskXattr {
@@ -29,12 +36,12 @@ interface DiskXattr {
 const align4 = (length: number): number => Math.ceil(length / 4) * 4;
 const sizeOf = (xattr: DiskXattr): number => ENTRY_BYTES + align4(xattr.name.length) + align4(xattr.value.length);
 
-/** null for a name in a namespace that Linux file systems do not store: it cannot be set by anyone, so it is left out. */
-const toDisk = (name: string, value: Uint8Array): DiskXattr | null => {
-  const whole = WHOLE_NAMES.get(name);
-  if (whole !== undefined) return { index: whole, name: Buffer.alloc(0), value: encodeAcl(value) };
-  for (const [prefix, index] of PREFIXES) {
-    if (name.length > prefix.length && name.startsWith(prefix))
+/** null for one that Linux does not store, or not on such a node: it cannot be set by anyone, so it is left out. */
+const toDisk = (name: string, value: Uint8Array, kind: NodeKind): DiskXattr | null => {
+  const acl = ACLS.get(name);
+  if (acl !== undefined) return acl.on(kind) ? { index: acl.index, name: Buffer.alloc(0), value: encodeAcl(value) } : null;
+  for (const [prefix, { index, on }] of PREFIXES) {
+    if (name.length > prefix.length && name.startsWith(prefix) && on(kind))
       return { index, name: Buffer.from(name.slice(prefix.length), "latin1"), value };
   }
   return null;
@@ -101,12 +108,12 @@ export interface EncodedXattrs {
 
 const NONE: EncodedXattrs = { inInode: null, inBlock: null };
 
-/** Lays the attributes of one file out: in the inode what fits there, the rest in one block. Throws Ext4Error XATTR_TOO_LARGE or XATTR_INVALID. */
-export const encodeXattrs = (xattrs: ReadonlyMap<string, Uint8Array>): EncodedXattrs => {
+/** Lays the attributes of one node out: in the inode what fits there, the rest in one block. Throws Ext4Error XATTR_TOO_LARGE or XATTR_INVALID. */
+export const encodeXattrs = (xattrs: ReadonlyMap<string, Uint8Array>, kind: NodeKind): EncodedXattrs => {
   if (xattrs.size === 0) return NONE;
   const all: DiskXattr[] = [];
   for (const [name, value] of xattrs) {
-    const xattr = toDisk(name, value);
+    const xattr = toDisk(name, value, kind);
     if (xattr === null) continue;
     if (xattr.name.length > 255) throw new Ext4Error("XATTR_TOO_LARGE", "the name of an extended attribute is longer than 255 bytes");
     all.push(xattr);

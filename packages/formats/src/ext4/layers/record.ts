@@ -43,10 +43,12 @@ const OPAQUE_NAME = ".wh..wh..opq";
 const AUFS_PREFIX = ".wh..wh.";
 const OVERLAY_PREFIX = "trusted.overlay.";
 const OVERLAY_OPAQUE = "trusted.overlay.opaque";
+/** Marks an empty file as a whiteout, where an overlay lies on an overlay. */
+const OVERLAY_WHITEOUT = "trusted.overlay.whiteout";
 /** Markers whose content lies elsewhere: without it the entry is not what it seems. */
 const OVERLAY_REFUSED: ReadonlySet<string> = new Set(["trusted.overlay.redirect", "trusted.overlay.metacopy"]);
 
-/** The overlay driver's own attributes never reach an image: opaque is honoured, bookkeeping dropped, the rest refused. */
+/** The overlay driver's own attributes never reach an image: markers are honoured, bookkeeping dropped, the rest refused. */
 const withoutOverlay = (entry: TarEntry): ReadonlyMap<RawName, Uint8Array> => {
   if (entry.xattrs.size === 0) return entry.xattrs;
   const kept = new Map<RawName, Uint8Array>();
@@ -58,9 +60,10 @@ const withoutOverlay = (entry: TarEntry): ReadonlyMap<RawName, Uint8Array> => {
   return kept;
 };
 
+/** "y". Another value there is, "x", only says that marked whiteouts are below. */
 const isOverlayOpaque = (entry: TarEntry): boolean => {
   const value = entry.xattrs.get(OVERLAY_OPAQUE);
-  return value !== undefined && value.length > 0 && value[0] !== 0x6e;
+  return value !== undefined && value.length === 1 && value[0] === 0x79;
 };
 
 const parseWhiteout = (names: readonly RawName[]): LayerRecord | "skip" | null => {
@@ -95,7 +98,7 @@ const parseSpecial = (
 
 /**
  * What an entry of a layer's tar does to the tree. null: nothing (bookkeeping of aufs).
- * A 0:0 character device is overlayfs's whiteout and is read as one. Throws Ext4Error.
+ * A 0:0 character device and an empty file with the marker are overlayfs's whiteouts and are read as such. Throws Ext4Error.
  */
 export const parseRecord = (entry: TarEntry): LayerRecord | null => {
   const names = parsePath(entry.path);
@@ -110,6 +113,7 @@ export const parseRecord = (entry: TarEntry): LayerRecord | null => {
     case "directory":
       return { does: "directory", names, metadata, opaque: isOverlayOpaque(entry) };
     case "file":
+      if (entry.sizeBytes === 0 && entry.xattrs.has(OVERLAY_WHITEOUT)) return { does: "whiteout", names };
       return { does: "file", names, metadata, sizeBytes: entry.sizeBytes, content: null };
     case "symlink":
       return { does: "symlink", names, metadata: { ...metadata, mode: SYMLINK_MODE }, target: checkTarget(entry) };

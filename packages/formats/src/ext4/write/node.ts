@@ -39,3 +39,16 @@ export interface SpecialNode extends NodeBase {
 
 /** What becomes one inode. The same object under several names is a file with several hard links. */
 export type FsNode = DirectoryNode | FileNode | SymlinkNode | SpecialNode;
+
+/** A path to a node, for messages. */
+export const pathOf = (node: FsNode, root: DirectoryNode): RawName => {
+  const waiting: { directory: DirectoryNode; path: RawName }[] = [{ directory: root, path: "" }];
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    for (const [name, child] of next.directory.children) {
+      const path = `${next.path}/${name}`;
+      if (child === node) return path;
+      if (child.kind === "directory") waiting.push({ directory: child, path });
+    }
+  }
+  return "/";
+};

@@ -1,6 +1,8 @@
+import { rawNameText } from "../../tar/index.ts";
 import type { RawName } from "../../tar/index.ts";
 import { FIRST_INODE, MAX_LINKS, ROOT_INODE } from "../disk/constants.ts";
 import { Ext4Error } from "../errors.ts";
+import { pathOf } from "./node.ts";
 import type { DirectoryNode, FsNode } from "./node.ts";
 
 export interface NumberedDirectory {
@@ -50,7 +52,8 @@ export const numberTree = (root: DirectoryNode): Numbering => {
         continue;
       }
       const links = (linksOf.get(child) ?? 0) + 1;
-      if (links > MAX_LINKS) throw new Ext4Error("TOO_MANY_LINKS", `a file has more than ${MAX_LINKS} hard links`);
+      if (links > MAX_LINKS)
+        throw new Ext4Error("TOO_MANY_LINKS", `${rawNameText(pathOf(child, root))} has more than ${MAX_LINKS} hard links`);
       linksOf.set(child, links);
     }
     waiting.push(...below.reverse());

@@ -1,4 +1,4 @@
-import { rawNameBytes } from "../../tar/index.ts";
+import { rawNameBytes, rawNameText } from "../../tar/index.ts";
 import { BLOCK_BYTES, FAST_SYMLINK_BYTES, INODE_BYTES, INODE_FLAGS } from "../disk/constants.ts";
 import type { DirectoryEntry } from "../disk/directory.ts";
 import { I_BLOCK_BYTES, MAX_EXTENT_BLOCKS, buildExtentTree } from "../disk/extents.ts";
@@ -9,7 +9,10 @@ import { readHashSeed } from "../disk/name-hash.ts";
 import { checksumSeed } from "../disk/superblock.ts";
 import type { FileSystemIdentity } from "../disk/superblock.ts";
 import { encodeXattrs, sealXattrBlock } from "../disk/xattr.ts";
+import type { EncodedXattrs } from "../disk/xattr.ts";
+import { Ext4Error } from "../errors.ts";
 import type { BlockStream } from "./block-stream.ts";
+import { pathOf } from "./node.ts";
 import type { DirectoryNode, FsNode } from "./node.ts";
 import { numberTree } from "./numbering.ts";
 import type { NumberedDirectory, Numbering } from "./numbering.ts";
@@ -51,7 +54,7 @@ export class TreeWriter {
     const bodies = new Map<FsNode, Body>();
     for (const directory of numbering.directories) bodies.set(directory.node, this.#directory(directory, numbering));
     for (const [node, inode] of numbering.inodeOf) {
-      const xattrs = encodeXattrs(node.metadata.xattrs);
+      const xattrs = this.#xattrs(node, root);
       const body = bodies.get(node) ?? this.#body(node, inode);
       const xattrBlock =
         xattrs.inBlock === null ? 0 : this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed));
@@ -72,6 +75,15 @@ export class TreeWriter {
       encodeInode(inodes.subarray(start, start + INODE_BYTES), values, { inode, seed: this.#seed });
     }
     return { numbering, inodes };
+  }
+
+  #xattrs(node: FsNode, root: DirectoryNode): EncodedXattrs {
+    try {
+      return encodeXattrs(node.metadata.xattrs, node.kind);
+    } catch (error) {
+      if (!(error instanceof Ext4Error)) throw error;
+      throw new Ext4Error(error.code, `${rawNameText(pathOf(node, root))}: ${error.message}`);
+    }
   }
 
   #body(node: Exclude<FsNode, DirectoryNode> | DirectoryNode, inode: number): Body {
