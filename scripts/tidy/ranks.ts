@@ -16,7 +16,7 @@ interface Place {
 }
 
 const DOMAIN = [["config"], ["images", "kernels"], ["templates"], ["vms"], ["snapshots"], ["nodes"]] as const;
-const ADAPTERS = ["vmm/qemu", "vmm/firecracker", "vmm/fake", "agent", "content", "store", "cluster"];
+const ADAPTERS = ["vmm/qemu", "vmm/firecracker", "vmm/fake", "agent", "content", "registry", "store", "cluster"];
 
 const named =
   (...names: readonly string[]) =>
@@ -51,7 +51,7 @@ const PLACES: readonly Place[] = [
     rank: 4,
     mayImport: (other: Place) => upTo(3)(other) || (name.startsWith("vmm/") && other.name === "vmm"),
     touchesSystem: true,
-    libraries: ["zod"],
+    libraries: name === "registry" ? ["zod", "undici", "smol-toml"] : ["zod"],
   })),
   { name: "pipeline", rank: 5, mayImport: upTo(2), touchesSystem: false, libraries: [] },
   { name: "operations", rank: 6, mayImport: upTo(2, 5), touchesSystem: false, libraries: [] },

@@ -75,8 +75,9 @@ const prepareLayers = async (): Promise<readonly Layer[]> => {
     content,
     platform: guestPlatform(process.arch),
   });
-  const quiet = { onPhase: () => undefined, onProgress: () => undefined };
-  const image = await source.fetch(REFERENCE, { signal: new AbortController().signal, ...quiet });
+  const lease = { hold: () => undefined, [Symbol.dispose]: () => undefined };
+  const quiet = { lease, onPhase: () => undefined, onProgress: () => undefined };
+  const { image } = await source.fetch(REFERENCE, { signal: new AbortController().signal, ...quiet });
   const layers: Layer[] = [];
   for (const { digest, diffId } of image.layers) {
     const path = join(directory, `${diffId.slice(7)}.gz`);

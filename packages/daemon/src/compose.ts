@@ -1,7 +1,6 @@
-import { randomUUID } from "node:crypto";
-import { unlinkSync } from "node:fs";
+import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import { WRITER_VERSION } from "@kiln/formats/ext4";
-import { type Digest, errnoOf, KilnError, type VmId } from "@kiln/protocol";
+import { type Digest, KilnError, type VmId } from "@kiln/protocol";
 import { KeyedLock, Semaphore, systemClock, systemRandom } from "@kiln/std";
 import { declareFailpoint, type Failpoint, failpoint, publishFile } from "@kiln/std/node";
 import { createAgentConnector } from "./agent/connector.ts";
@@ -13,12 +12,11 @@ import { RootfsDirectory } from "./content/rootfs-directory.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
 import type { BlobReceiver, ImageImporter } from "./http/parts.ts";
-import { guestPlatform } from "./images/host-platform.ts";
+import { guestPlatform, parsePlatform } from "./images/host-platform.ts";
 import { planImport } from "./images/import-plan.ts";
 import { ContentLeases } from "./images/leases.ts";
-import type { ResolvedImage } from "./images/ports.ts";
+import type { ContentReader, ResolvedImage } from "./images/ports.ts";
 import { rootfsKey } from "./images/rootfs-key.ts";
-import { collectContent } from "./operations/collect-content.ts";
 import type { Core, Journal } from "./operations/core.ts";
 import { RecordedWork } from "./operations/joined-work.ts";
 import { Operations } from "./operations/operations.ts";
@@ -41,7 +39,6 @@ export interface Composition extends Disposable {
   readonly core: Core;
   readonly blobs: BlobReceiver;
   readonly importer: ImageImporter;
-  readonly collectContent: () => Promise<void>;
   /** Aborts the core's `stopping`. */
   readonly beginStop: () => void;
 }
@@ -66,11 +63,13 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
   const pipeline = new Pipeline({
     ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
     sources: [new DebImageSource({ apt, content: shelf, platform })],
+    ...{ platform, distinguish: createDistinguish() },
     content: { isComplete: (image) => isComplete(shelf, image) },
     rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
   });
   const core: Core = {
-    ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
+    ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
+    blobs: shelf,
     vms: new SqliteVmStore(database),
     images: artifacts,
     kernels: artifacts,
@@ -86,14 +85,6 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
     core,
     beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
     ...createUploads(shelf, leases),
-    collectContent: async () => {
-      const removed = await collectContent({
-        images: artifacts,
-        leases,
-        shelf: { list: () => shelf.list(), removeNow: (digests) => removeBlobs(shelf, digests) },
-      });
-      if (removed > 0) journal.info({ removed }, "removed blobs that no image names");
-    },
     [Symbol.dispose]: () => database[Symbol.dispose](),
   };
 };
@@ -119,27 +110,33 @@ const isComplete = async (shelf: ContentStore, image: ResolvedImage): Promise<bo
 const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: BlobReceiver; importer: ImageImporter } => ({
   blobs: {
     has: (digest) => shelf.has(digest),
+    open: (digest) => shelf.open(digest),
     receive: async (digest, source, { size, signal }) => {
-      leases.touchUpload();
+      using _lease = leases.begin();
+      leases.holdUpload(digest);
       await shelf.ingest(source, { expected: { digest, size }, signal });
     },
   },
   importer: {
-    plan: ({ reference, root, tag }, options) => {
-      leases.touchUpload();
-      return planImport({ reference, root: root as Digest, tag, platform: guestPlatform(process.arch) }, shelf, options);
+    plan: ({ reference, root, tag, platform }, options) => {
+      const wanted = platform === null ? guestPlatform(process.arch) : parsePlatform(platform);
+      // what is found there stays until the caller has sent the rest
+      const seen: ContentReader = {
+        stat: (digest) => {
+          leases.holdUpload(digest);
+          return shelf.stat(digest);
+        },
+        read: (digest, how) => shelf.read(digest, how),
+      };
+      return planImport({ reference, root: root as Digest, tag, platform: wanted }, seen, options);
     },
   },
 });
 
-const removeBlobs = (shelf: ContentStore, digests: readonly Digest[]): void => {
-  for (const digest of digests) {
-    try {
-      unlinkSync(shelf.path(digest));
-    } catch (error) {
-      if (errnoOf(error) !== "ENOENT") throw error;
-    }
-  }
+/** Keyed with what nobody outside this process knows: a name in a record tells nothing of the secret. */
+const createDistinguish = (): ((secret: string) => string) => {
+  const key = randomBytes(32);
+  return (secret) => createHmac("sha256", key).update(secret).digest("hex").slice(0, 8);
 };
 
 const declareCheckpoints = (): ((name: CheckpointName) => Promise<void>) => {

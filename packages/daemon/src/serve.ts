@@ -12,6 +12,7 @@ import { createApp } from "./http/app.ts";
 import { type CommandSockets, createCommandSockets } from "./http/command-socket.ts";
 import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
 import type { Core } from "./operations/core.ts";
+import { sweepUnused } from "./operations/sweep.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
 
@@ -56,9 +57,8 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   await adoptVms(core);
   await sweepVmDirectories(core);
   await sweepKernels(core);
-  for (const { key } of core.images.listRootfs()) if (core.images.removeUnusedRootfs(key)) await core.rootfsFiles.remove(key);
   await sweepArtifacts(core, paths);
-  await composition.collectContent();
+  await sweepUnused(core);
 };
 
 /** A newer agent or builder made a set of its own; the old one goes when no VM boots from it. */

@@ -23,7 +23,12 @@ export const ERROR_TABLE = {
   USAGE: row(400, 2, false, "run the command with --help"),
   REQUEST_INVALID: row(400, 2, false, "compare the request with `kiln COMMAND --help` or api/openapi.json"),
   REQUEST_TOO_LARGE: row(413, 1, false, "send less in one request"),
-  REFERENCE_INVALID: row(400, 1, false, "an image is oci:DIR[:TAG] or deb:PACKAGE[,PACKAGE…]; see `kiln run --help`"),
+  REFERENCE_INVALID: row(
+    400,
+    1,
+    false,
+    "an image is NAME[:TAG] of a registry, oci:DIR[:TAG], docker-archive:FILE or deb:PACKAGE[,PACKAGE…]; see `kiln run --help`",
+  ),
   NOT_FOUND: row(404, 1, false, "check the path and the API version"),
   IDEMPOTENCY_CONFLICT: row(409, 1, false, "use a new idempotency key for a different request"),
   PERMISSION_DENIED: row(403, 1, false, "run as the owner of the home, or choose another one with --home"),
@@ -41,6 +46,19 @@ export const ERROR_TABLE = {
   ROOTFS_TOO_LARGE: row(422, 1, false, "the image is larger than a rootfs may be"),
   PACKAGE_NOT_FOUND: row(404, 1, false, "look the name up with `apt-cache search`, and run `apt-get update` if the lists are old"),
   PACKAGE_FETCH_FAILED: row(502, 1, true, "run `apt-get update`, then the command again"),
+  // registries
+  REGISTRY_UNREACHABLE: row(502, 1, true, "check the name, the network and the proxy; a registry without TLS needs --plain-http"),
+  REGISTRY_UNAUTHORIZED: row(401, 1, false, "log in with `docker login`, `podman login` or `skopeo login`, and check the image's name"),
+  REGISTRY_RATE_LIMITED: row(429, 1, true, "wait, or log in: most registries allow more to who is known to them"),
+  REGISTRY_FAILED: row(502, 1, true, "run the command again; if it stays, ask those who run the registry"),
+  REGISTRY_REDIRECT_REFUSED: row(
+    502,
+    1,
+    false,
+    "the registry points where it must not; if you trust it, allow the host in registries.toml",
+  ),
+  REGISTRY_CONFIG_INVALID: row(500, 1, false, "correct the file that the message names"),
+  REGISTRY_CREDENTIALS_INVALID: row(422, 1, false, "correct the file or the credential helper that the message names, or log in again"),
   // kernels
   KERNEL_NOT_FOUND: row(404, 1, false, "list what is there with `kiln kernel ls`"),
   KERNEL_INVALID: row(422, 1, false, "the kernel package is not one that Kiln understands; run `kiln doctor`"),

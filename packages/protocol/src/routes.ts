@@ -1,6 +1,14 @@
 import { z } from "zod";
-import { daemonStatus, dfReport, doctorReport } from "./schemas/host.ts";
-import { imageView, importImageAnswer, importImageRequest, kernelView, pullImageRequest } from "./schemas/image.ts";
+import { daemonStatus, dfReport, doctorReport, pruneReport, pruneRequest } from "./schemas/host.ts";
+import {
+  imageDetails,
+  imageView,
+  importImageAnswer,
+  importImageRequest,
+  kernelView,
+  pullImageRequest,
+  tagImageRequest,
+} from "./schemas/image.ts";
 import { operationView } from "./schemas/operation.ts";
 import { createVmRequest, killVmRequest, stopVmRequest, vmView } from "./schemas/vm.ts";
 
@@ -34,6 +42,12 @@ export const ROUTES: readonly Route[] = [
   route("get", "/v1/doctor", { summary: "What of this machine helps or hinders", status: 200, response: doctorReport }),
   route("get", "/v1/failpoints", { summary: "Names for KILN_FAILPOINT", status: 200, response: z.array(z.string()) }),
   route("get", "/v1/df", { summary: "What lies on the disk, and what of it no record owns", status: 200, response: dfReport }),
+  route("post", "/v1/prune", {
+    summary: "Removes what nobody uses, and says what it was",
+    request: pruneRequest,
+    status: 200,
+    response: pruneReport,
+  }),
   route("get", "/v1/kernels", { summary: "Kernel sets", status: 200, response: z.array(kernelView) }),
   route("get", "/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
   route("post", "/v1/images/pull", {
@@ -48,8 +62,18 @@ export const ROUTES: readonly Route[] = [
     status: 200,
     response: importImageAnswer,
   }),
+  route("post", "/v1/images/tag", { summary: "Gives an image a further name", request: tagImageRequest, status: 200, response: imageView }),
+  route("get", "/v1/images/:reference{.+}", {
+    summary: "One image by name, short name, or digest",
+    status: 200,
+    response: imageDetails,
+  }),
   route("delete", "/v1/images/:reference{.+}", { summary: "Removes a name and what only it needs", status: 204, response: null }),
-  route("get", "/v1/content/:digest", { summary: "Whether a blob is there (as HEAD)", status: 200, response: null }),
+  route("get", "/v1/content/:digest", {
+    summary: "A blob; with HEAD whether it is there",
+    status: 200,
+    response: "application/octet-stream",
+  }),
   route("put", "/v1/content/:digest", { summary: "Stores a blob, verified", status: 201, response: z.object({}) }),
   route("get", "/v1/vms", { summary: "VMs, newest first", status: 200, response: z.array(vmView) }),
   route("post", "/v1/vms", {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { type Digest, isDigest } from "@kiln/protocol";
 import { ContentStore } from "./content-store.ts";
+import { lease } from "./lease.fixture.ts";
 
 const signal = new AbortController().signal;
 
@@ -112,7 +113,10 @@ suite("content store", () => {
   test("content without a known digest gets its name from its bytes", () =>
     withStore(async (store) => {
       const bytes = randomBytes(3000);
-      const both = await Promise.all([store.ingestUnnamed(pieces(bytes), { signal }), store.ingestUnnamed(pieces(bytes), { signal })]);
+      const both = await Promise.all([
+        store.ingestUnnamed(pieces(bytes), { lease, signal }),
+        store.ingestUnnamed(pieces(bytes), { lease, signal }),
+      ]);
       for (const info of both) assert.deepEqual(info, { digest: digestOf(bytes), size: 3000 });
       assert.equal((await collect(store.list())).length, 1);
     }));
@@ -120,7 +124,7 @@ suite("content store", () => {
   test("I7 a blob that was cut off is noticed and replaced when it is sent again", () =>
     withStore(async (store) => {
       const bytes = randomBytes(3000);
-      const { digest } = await store.ingestUnnamed(pieces(bytes), { signal });
+      const { digest } = await store.ingestUnnamed(pieces(bytes), { lease, signal });
       await chmod(store.path(digest), 0o644);
       await writeFile(store.path(digest), bytes.subarray(0, 10));
       assert.equal(await store.verify(digest, { signal }), false);
@@ -131,7 +135,7 @@ suite("content store", () => {
   test("an open blob can be read to its end while it is removed, and names that are no digests are not listed", () =>
     withStore(async (store, { directory }) => {
       const bytes = randomBytes(3_000_000);
-      const { digest } = await store.ingestUnnamed(pieces(bytes, 65_536), { signal });
+      const { digest } = await store.ingestUnnamed(pieces(bytes, 65_536), { lease, signal });
       await using content = await store.open(digest);
       await store.remove(digest);
       assert.deepEqual(Buffer.concat(await collect(content.stream({ signal }))), bytes);
@@ -141,7 +145,7 @@ suite("content store", () => {
 
   test("a document over its limit is not read", () =>
     withStore(async (store) => {
-      const { digest } = await store.ingestUnnamed(pieces(randomBytes(101)), { signal });
+      const { digest } = await store.ingestUnnamed(pieces(randomBytes(101)), { lease, signal });
       await assert.rejects(store.read(digest, { limitBytes: 100, signal }), { code: "IMAGE_INVALID" });
     }));
 });

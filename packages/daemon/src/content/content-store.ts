@@ -1,10 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
-import { link, lstat, mkdir, open, opendir, rm, type FileHandle } from "node:fs/promises";
+import { link, lstat, mkdir, open, opendir, rm, statfs, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex, errnoOf, isDigest, KilnError } from "@kiln/protocol";
 import { randomHex, systemRandom } from "@kiln/std";
-import { fsyncDirectory, hasCode, publishFile } from "@kiln/std/node";
-import type { ContentInfo, ContentShelf, ExpectedContent, OpenContent } from "../images/ports.ts";
+import { fsyncDirectory, hasCode, publishFile, removeFileNow } from "@kiln/std/node";
+import type { ContentInfo, ContentLease, ContentShelf, ExpectedContent, OpenContent } from "../images/ports.ts";
 import { CONTENT_LIMITS } from "./limits.ts";
 
 /** Guests and people only ever read a blob. */
@@ -48,6 +48,7 @@ export class ContentStore implements ContentShelf {
     }
     return mapDiskFull(expected.digest, async () => {
       await this.#makeDirectories();
+      await requireRoom(this.#stagingDir, expected);
       const published = await publishFile({
         target: this.path(expected.digest),
         stagingDir: this.#stagingDir,
@@ -61,7 +62,7 @@ export class ContentStore implements ContentShelf {
     });
   }
 
-  async ingestUnnamed(source: AsyncIterable<Uint8Array>, options: { signal: AbortSignal }): Promise<ContentInfo> {
+  async ingestUnnamed(source: AsyncIterable<Uint8Array>, options: { lease: ContentLease; signal: AbortSignal }): Promise<ContentInfo> {
     const intake = new Intake(source, null, options.signal);
     return mapDiskFull("new content", async () => {
       await this.#makeDirectories();
@@ -79,6 +80,7 @@ export class ContentStore implements ContentShelf {
       });
       const [info] = infos;
       if (info === undefined) throw new KilnError("INTERNAL", "a blob was published without having been read");
+      options.lease.hold(info.digest);
       await linkUnlessThere(staged, this.path(info.digest));
       await fsyncDirectory(this.#directory);
       return info;
@@ -119,6 +121,10 @@ export class ContentStore implements ContentShelf {
     const isThere = await this.has(digest);
     await rm(this.path(digest), { force: true });
     return isThere;
+  }
+
+  removeNow(digest: Digest): number {
+    return removeFileNow(this.path(digest));
   }
 
   async *list(): AsyncGenerator<ContentInfo> {
@@ -226,6 +232,22 @@ const linkUnlessThere = async (from: string, to: string): Promise<void> => {
     if (!hasCode(error, "EEXIST")) throw error;
   }
 };
+
+/** Refuses a blob that cannot fit before the disk is full; what the file system keeps for the database and the VMs stays free. */
+const requireRoom = async (directory: string, expected: ExpectedContent): Promise<void> => {
+  if (expected.size === null) return;
+  const { bavail, bsize } = await statfs(directory);
+  const free = bavail * bsize;
+  if (expected.size + CONTENT_LIMITS.reserveBytes <= free) return;
+  const needed = expected.size + CONTENT_LIMITS.reserveBytes;
+  throw new KilnError(
+    "DISK_FULL",
+    `there is no room to store ${expected.digest}: it needs ${mebibytes(needed)} with what is kept free, and ${mebibytes(free)} are left`,
+    { object: expected.digest },
+  );
+};
+
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 const mapDiskFull = async <Result>(what: string, run: () => Promise<Result>): Promise<Result> => {
   try {

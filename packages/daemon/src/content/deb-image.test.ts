@@ -8,10 +8,11 @@ import { systemClock } from "@kiln/std";
 import { Apt } from "../host/apt.ts";
 import { guestPlatform } from "../images/host-platform.ts";
 import { ContentStore } from "./content-store.ts";
+import { lease } from "./lease.fixture.ts";
 import { DebImageSource, PACKAGES_LABEL } from "./deb-image.ts";
 
 const signal = AbortSignal.timeout(300_000);
-const quiet = { signal, onPhase: () => undefined, onProgress: () => undefined };
+const quiet = { lease, signal, onPhase: () => undefined, onProgress: () => undefined };
 
 const withSource = async (run: (source: DebImageSource, content: ContentStore) => Promise<void>): Promise<void> => {
   const home = await mkdtemp(join(tmpdir(), "kiln deb "));
@@ -31,7 +32,7 @@ const withSource = async (run: (source: DebImageSource, content: ContentStore) =
 suite("deb images", () => {
   test("deb:busybox-static holds exactly the package's files", () =>
     withSource(async (source, content) => {
-      const image = await source.fetch("deb:busybox-static", quiet);
+      const { image } = await source.fetch("deb:busybox-static", quiet);
       assert.equal(image.layers.length, 1);
       const [layer] = image.layers;
       assert.ok(layer);
@@ -48,14 +49,14 @@ suite("deb images", () => {
   test("I9 the same packages give the same manifest, in another home, in another order, at the same time", async () => {
     const digests: string[] = [];
     const fetch = (reference: string) =>
-      withSource(async (source) => void digests.push((await source.fetch(reference, quiet)).manifestDigest));
+      withSource(async (source) => void digests.push((await source.fetch(reference, quiet)).image.manifestDigest));
     await Promise.all([fetch("deb:hello,busybox-static"), fetch("deb:busybox-static,hello")]);
     assert.equal(digests[0], digests[1]);
   });
 
   test("dependencies are layers of their own, in the order of their names", () =>
     withSource(async (source) => {
-      const image = await source.fetch("deb:hello", quiet);
+      const { image } = await source.fetch("deb:hello", quiet);
       const names = (image.config.labels[PACKAGES_LABEL] ?? "").split(" ").map((one) => one.split("=")[0] ?? "");
       assert.ok(names.includes("libc6"));
       assert.deepEqual(names, [...names].sort());

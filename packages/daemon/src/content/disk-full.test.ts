@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { isDigest } from "@kiln/protocol";
 import { ContentStore } from "./content-store.ts";
+import { lease } from "./lease.fixture.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -23,7 +24,7 @@ test("I15 a full disk is DISK_FULL and leaves nothing", { skip: isRoot ? false :
     };
     const { signal } = new AbortController();
     await assert.rejects(store.ingest(source(), { expected: { digest, size: bytes.length }, signal }), { code: "DISK_FULL" });
-    await assert.rejects(store.ingestUnnamed(source(), { signal }), { code: "DISK_FULL" });
+    await assert.rejects(store.ingestUnnamed(source(), { lease, signal }), { code: "DISK_FULL" });
     assert.equal(await store.has(digest), false);
     assert.deepEqual(await readdir(join(home, "staging")), []);
   } finally {

@@ -11,6 +11,7 @@ import { type ImportPlan, planImport } from "../images/import-plan.ts";
 import type { ResolvedImage } from "../images/ports.ts";
 import { rootfsKey } from "../images/rootfs-key.ts";
 import { ContentStore } from "./content-store.ts";
+import { lease } from "./lease.fixture.ts";
 
 /** Layouts as skopeo and umoci write them, delivered blob by blob as a client does. */
 
@@ -76,7 +77,7 @@ const storeBytes = async (content: ContentStore, bytes: Uint8Array): Promise<Dig
   const source = async function* (): AsyncGenerator<Uint8Array> {
     yield bytes;
   };
-  return (await content.ingestUnnamed(source(), { signal })).digest;
+  return (await content.ingestUnnamed(source(), { lease, signal })).digest;
 };
 
 /** What a client does: sends the index, then what is missing until nothing is. Counts the rounds. */
@@ -187,7 +188,10 @@ suite("planning an import", () => {
 
   test("a root that is not there is what is missing", () =>
     withContent(async (content) => {
-      assert.deepEqual(await plan(content, digestOf("a")), { state: "incomplete", missing: [{ digest: digestOf("a"), size: null }] });
+      assert.deepEqual(await plan(content, digestOf("a")), {
+        state: "incomplete",
+        missing: [{ digest: digestOf("a"), kind: "manifest", size: null }],
+      });
     }));
 
   test("a blob that is used twice is missing once", () =>
@@ -197,8 +201,8 @@ suite("planning an import", () => {
       const planned = await plan(content, root.digest);
       assert.ok(planned.state === "incomplete");
       assert.deepEqual(planned.missing, [
-        { digest: digestOf("c"), size: 9 },
-        { digest: digestOf("b"), size: 7 },
+        { digest: digestOf("c"), kind: "blob", size: 9 },
+        { digest: digestOf("b"), kind: "blob", size: 7 },
       ]);
     }));
 

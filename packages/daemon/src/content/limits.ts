@@ -1,6 +1,8 @@
 export const CONTENT_LIMITS = {
   /** A layer larger than this is refused before it fills the disk; the largest that are published have some tens of GiB. */
   blobBytes: 256 * 2 ** 30,
+  /** Stays free on the home's file system, so that records can be written while blobs are refused. */
+  reserveBytes: 16 * 2 ** 20,
   /** What is read at once from a blob. */
   readBytes: 2 ** 20,
 } as const;

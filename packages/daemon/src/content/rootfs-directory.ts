@@ -1,10 +1,9 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { layerEncoding } from "@kiln/formats/oci";
 import { type Digest, isDigest, KilnError, type Progress } from "@kiln/protocol";
-import { fileFingerprint, publishFile } from "@kiln/std/node";
+import { fileFingerprint, publishFile, removeFileNow } from "@kiln/std/node";
 import type { ResolvedImage } from "../images/ports.ts";
 import type { Fingerprint, RootfsRecord } from "../images/records.port.ts";
 import { type BuiltRootfs, buildRootfs } from "./rootfs/index.ts";
@@ -60,8 +59,8 @@ export class RootfsDirectory {
     return isSame || (await hashFile(path, options.signal)) === record.digest;
   }
 
-  async remove(key: string): Promise<void> {
-    await rm(this.path(key), { force: true });
+  removeNow(key: string): number {
+    return removeFileNow(this.path(key));
   }
 }
 

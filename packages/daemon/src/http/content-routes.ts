@@ -1,5 +1,6 @@
 import { type Digest, isDigest, KilnError } from "@kiln/protocol";
 import { Hono } from "hono";
+import { stream } from "hono/streaming";
 import type { ApiParts } from "./parts.ts";
 import { parameter } from "./parse.ts";
 
@@ -12,7 +13,16 @@ export const contentRoutes = (parts: ApiParts): Hono =>
   new Hono()
     .get("/:digest", async (context) => {
       const digest = parseDigest(parameter(context, "digest"));
-      return context.body(null, (await parts.blobs.has(digest)) ? 200 : 404);
+      if (context.req.method === "HEAD") return context.body(null, (await parts.blobs.has(digest)) ? 200 : 404);
+      const content = await parts.blobs.open(digest);
+      context.header("content-type", "application/octet-stream");
+      context.header("content-length", String(content.size));
+      return stream(context, async (out) => {
+        await using _open = content;
+        const left = new AbortController();
+        out.onAbort(() => left.abort());
+        for await (const chunk of content.stream({ signal: left.signal })) await out.write(chunk);
+      });
     })
     .put("/:digest", async (context) => {
       const digest = parseDigest(parameter(context, "digest"));

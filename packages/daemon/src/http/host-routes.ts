@@ -1,6 +1,10 @@
 import { Hono } from "hono";
-import { listKernels, reportDf, reportStatus } from "../operations/report.ts";
+import { pruneRequest } from "@kiln/protocol";
+import { prune } from "../operations/prune.ts";
+import { listKernels, reportStatus } from "../operations/report.ts";
+import { reportDf } from "../operations/report-df.ts";
 import type { ApiParts } from "./parts.ts";
+import { parseBody } from "./parse.ts";
 
 export const hostRoutes = (parts: ApiParts): Hono => {
   const { core } = parts;
@@ -13,5 +17,6 @@ export const hostRoutes = (parts: ApiParts): Hono => {
     .get("/doctor", async (context) => context.json(await parts.examine({ signal: context.req.raw.signal })))
     .get("/failpoints", (context) => context.json(parts.failpoints()))
     .get("/df", async (context) => context.json(await reportDf(core, parts.usage)))
+    .post("/prune", async (context) => context.json(await prune(core, parts.usage, await parseBody(context, pruneRequest))))
     .get("/kernels", (context) => context.json(listKernels(core)));
 };

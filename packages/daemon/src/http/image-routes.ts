@@ -1,8 +1,10 @@
-import { importImageRequest, pullImageRequest } from "@kiln/protocol";
-import { Hono } from "hono";
-import { beginPullImage, importImage, listImages, removeImage } from "../operations/images.ts";
+import { importImageRequest, pullImageRequest, tagImageRequest } from "@kiln/protocol";
+import { type Context, Hono } from "hono";
+import { beginPullImage, importImage, inspectImage, listImages, removeImage, tagImage } from "../operations/images.ts";
 import type { ApiParts } from "./parts.ts";
-import { idempotencyKey, parameter, parseBody } from "./parse.ts";
+import { callerFacts, parameter, parseBody } from "./parse.ts";
+
+const reference = (context: Context): string => decodeURIComponent(parameter(context, "reference"));
 
 export const imageRoutes = (parts: ApiParts): Hono => {
   const { core } = parts;
@@ -10,15 +12,17 @@ export const imageRoutes = (parts: ApiParts): Hono => {
     .get("/", (context) => context.json(listImages(core)))
     .post("/pull", async (context) => {
       const request = await parseBody(context, pullImageRequest);
-      return context.json(beginPullImage(core, request, idempotencyKey(context)), 202);
+      return context.json(beginPullImage(core, request, callerFacts(context)), 202);
     })
     .post("/import", async (context) => {
       const request = await parseBody(context, importImageRequest);
       const answer = await importImage(core, request.reference, () => parts.importer.plan(request, { signal: context.req.raw.signal }));
       return context.json(answer);
     })
+    .post("/tag", async (context) => context.json(await tagImage(core, await parseBody(context, tagImageRequest))))
+    .get("/:reference{.+}", (context) => context.json(inspectImage(core, reference(context))))
     .delete("/:reference{.+}", async (context) => {
-      await removeImage(core, decodeURIComponent(parameter(context, "reference")), parts.collectContent);
+      await removeImage(core, reference(context));
       return context.body(null, 204);
     });
 };

@@ -1,5 +1,6 @@
-import { KilnError, LIMITS } from "@kiln/protocol";
+import { KilnError, LIMITS, REGISTRY_AUTH_HEADER, type RegistryCredentials, registryCredentials } from "@kiln/protocol";
 import type { Context } from "hono";
+import type { CallerFacts } from "../operations/images.ts";
 import type { z } from "zod";
 
 /** Throws REQUEST_INVALID with the field's path. */
@@ -34,6 +35,24 @@ export const idempotencyKey = (context: Context): string | null => {
   if (!KEY.test(key)) throw new KilnError("REQUEST_INVALID", "an idempotency key has 1 to 128 visible ASCII characters");
   return key;
 };
+
+/** The header's value is never part of a message: it holds passwords. Throws REQUEST_INVALID. */
+const credentialsOf = (context: Context): RegistryCredentials => {
+  const header = context.req.header(REGISTRY_AUTH_HEADER);
+  if (header === undefined) return {};
+  try {
+    return registryCredentials.parse(JSON.parse(Buffer.from(header, "base64url").toString("utf8")));
+  } catch {
+    // the cause would quote the credentials
+    throw new KilnError("REQUEST_INVALID", `the header ${REGISTRY_AUTH_HEADER} is not base64url of credentials by host`);
+  }
+};
+
+/** What comes with a request that may pull. */
+export const callerFacts = (context: Context): CallerFacts => ({
+  idempotencyKey: idempotencyKey(context),
+  credentials: credentialsOf(context),
+});
 
 export const parameter = (context: Context, name: string): string => {
   const value = context.req.param(name);

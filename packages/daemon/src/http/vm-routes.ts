@@ -12,14 +12,12 @@ import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView } from "../vms/record.ts";
 import type { ApiParts } from "./parts.ts";
-import { idempotencyKey, parameter, parseBody, parseWith } from "./parse.ts";
+import { callerFacts, idempotencyKey, parameter, parseBody, parseWith } from "./parse.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
     .get("/", (context) => context.json(core.vms.list().map(toVmView)))
-    .post("/", async (context) =>
-      context.json(beginCreateVm(core, await parseBody(context, createVmRequest), idempotencyKey(context)), 202),
-    )
+    .post("/", async (context) => context.json(beginCreateVm(core, await parseBody(context, createVmRequest), callerFacts(context)), 202))
     .get("/:vm", (context) => context.json(toVmView(getVm(core.vms, parameter(context, "vm")))))
     .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), idempotencyKey(context)), 202))
     .post("/:vm/stop", async (context) => {

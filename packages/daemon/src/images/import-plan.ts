@@ -26,6 +26,8 @@ export interface ImportRequest {
 
 export interface MissingContent {
   readonly digest: Digest;
+  /** Registries serve manifests and indexes apart from blobs. */
+  readonly kind: "manifest" | "blob";
   /** Bytes; null for the root, of which nothing but the digest is known. */
   readonly size: number | null;
 }
@@ -99,7 +101,7 @@ class ImportWalk {
     if (manifest.layers.length > LIMITS.layers)
       throw new OciError("LIMIT", `it has ${manifest.layers.length} layers, more than ${LIMITS.layers}`);
     for (const layer of manifest.layers) layerEncoding(layer.mediaType);
-    await this.#requireAll([manifest.config, ...manifest.layers]);
+    await this.#requireAll([manifest.config, ...manifest.layers], "blob");
     const configDigest = parsedDigest(manifest.config);
     const config = parseImageConfig(await this.#read(configDigest));
     const layers = pairLayers(manifest, config);
@@ -118,7 +120,7 @@ class ImportWalk {
     let digest = this.#request.root;
     let via: Descriptor | null = null;
     for (let depth = 0; depth <= INDEX_DEPTH; depth += 1) {
-      await (via === null ? this.#requireRoot() : this.#requireAll([via]));
+      await (via === null ? this.#requireRoot() : this.#requireAll([via], "manifest"));
       const document = parseImageDocument(await this.#read(digest), via?.mediaType ?? null, depth === 0 ? "the root" : digest);
       if (document.kind === "manifest") return { digest, manifest: document, platform: via?.platform ?? null };
       const { tag, platform } = this.#request;
@@ -130,17 +132,17 @@ class ImportWalk {
 
   async #requireRoot(): Promise<void> {
     const { root } = this.#request;
-    if ((await this.#content.stat(root)) === null) throw new MissingError([{ digest: root, size: null }]);
+    if ((await this.#content.stat(root)) === null) throw new MissingError([{ digest: root, kind: "manifest", size: null }]);
   }
 
   /** All that are missing at once, each once, so that they can be sent together. */
-  async #requireAll(descriptors: readonly Descriptor[]): Promise<void> {
+  async #requireAll(descriptors: readonly Descriptor[], kind: MissingContent["kind"]): Promise<void> {
     const missing = new Map<Digest, MissingContent>();
     for (const descriptor of descriptors) {
       this.#signal.throwIfAborted();
       const digest = parsedDigest(descriptor);
       const there = await this.#content.stat(digest);
-      if (there === null) missing.set(digest, { digest, size: descriptor.size });
+      if (there === null) missing.set(digest, { digest, kind, size: descriptor.size });
       else if (there.size !== descriptor.size) {
         throw new OciError("INVALID", `${digest} has ${there.size} bytes, its descriptor says ${descriptor.size}`);
       }

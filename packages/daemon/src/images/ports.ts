@@ -1,5 +1,5 @@
 import type { ImageConfig, LayerEncoding, Platform } from "@kiln/formats/oci";
-import type { Digest } from "@kiln/protocol";
+import type { Digest, OperationPart, Progress, RegistryCredentials } from "@kiln/protocol";
 
 export interface ImageLayer {
   /** Of the blob as it is stored, packed or not. */
@@ -59,8 +59,8 @@ export interface ContentShelf extends ContentReader {
    * reason; then nothing is left behind.
    */
   ingest(source: AsyncIterable<Uint8Array>, options: { expected: ExpectedContent; signal: AbortSignal }): Promise<ContentInfo>;
-  /** The same for bytes whose digest is not known before. */
-  ingestUnnamed(source: AsyncIterable<Uint8Array>, options: { signal: AbortSignal }): Promise<ContentInfo>;
+  /** The same for bytes whose digest is not known before; `lease` holds it before it has its name. */
+  ingestUnnamed(source: AsyncIterable<Uint8Array>, options: { lease: ContentLease; signal: AbortSignal }): Promise<ContentInfo>;
   has(digest: Digest): Promise<boolean>;
   /** Throws IMAGE_CONTENT_MISSING. */
   open(digest: Digest): Promise<OpenContent>;
@@ -69,4 +69,66 @@ export interface ContentShelf extends ContentReader {
   list(): AsyncIterable<ContentInfo>;
   /** Where a blob is or would be. */
   path(digest: Digest): string;
+}
+
+/** Keeps what nothing refers to yet from the sweep, until it is disposed of. */
+export interface ContentLease extends Disposable {
+  /** A blob's digest or a rootfs key, from now on; to be called before one looks whether it is there. */
+  hold(name: string): void;
+}
+
+/** Work that ends with a blob in the store. */
+export interface BlobWork {
+  readonly digest: Digest;
+  /** For people: where it comes from. */
+  readonly subject: string;
+  find(): Promise<ContentInfo | null>;
+  make(context: { readonly signal: AbortSignal; report(progress: Progress): void }): Promise<ContentInfo>;
+}
+
+/** Runs the work, or joins whoever is at the same digest already: all who want a blob at once get it by one transfer. */
+export type ShareBlob = (
+  work: BlobWork,
+  options: { readonly signal: AbortSignal; readonly onProgress: (progress: Progress) => void },
+) => Promise<ContentInfo>;
+
+/** What a caller says about where an image comes from. */
+export interface SourceRequest {
+  /** null: what guests on this host are. */
+  readonly platform: Platform | null;
+  /** The caller's, by host. They are in no record. */
+  readonly credentials: RegistryCredentials;
+  /** Whether plain HTTP may be spoken to a registry that is not on the loopback. */
+  readonly plainHttp: boolean;
+}
+
+export interface FetchOptions extends Omit<SourceRequest, "platform"> {
+  readonly platform: Platform;
+  readonly signal: AbortSignal;
+  readonly onPhase: (name: string) => void;
+  readonly onProgress: (progress: Progress) => void;
+  /** The layers and how far each is, the lowest first. */
+  readonly onParts: (parts: readonly OperationPart[]) => void;
+  /** Holds what is fetched until the image has its record. */
+  readonly lease: ContentLease;
+  readonly share: ShareBlob;
+}
+
+export interface FetchedImage {
+  readonly image: ResolvedImage;
+  /** What the name led to: an index's digest, or the manifest's own. */
+  readonly root: Digest;
+}
+
+/** Images that the daemon fetches by itself. */
+export interface ImageSource {
+  /** Whether this source understands the reference (the written-out form). */
+  accepts(reference: string): boolean;
+  /**
+   * The digest that the name leads to now, as cheaply as the source can say it; null where only fetching tells.
+   * Throws as `fetch` does.
+   */
+  resolve(reference: string, options: Pick<FetchOptions, "signal" | "credentials" | "plainHttp">): Promise<Digest | null>;
+  /** Puts manifests, config and layers into the content store. Throws the image, package and registry errors of the table. */
+  fetch(reference: string, options: FetchOptions): Promise<FetchedImage>;
 }

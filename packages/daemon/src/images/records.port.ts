@@ -3,8 +3,11 @@ import type { ResolvedImage } from "./ports.ts";
 
 /** A name and what it was resolved to. */
 export interface ImageRecord {
+  /** Written out, as canonicalReference gives it. */
   readonly reference: string;
   readonly image: ResolvedImage;
+  /** What the name led to when it was resolved: an index's digest, or the manifest's own. */
+  readonly root: Digest;
   /** The rootfs is a function of it. */
   readonly rootfsKey: string;
   readonly createdAt: string;
@@ -31,11 +34,16 @@ export interface ImageStore {
   putImage(record: ImageRecord): void;
   getImage(reference: string): ImageRecord | null;
   listImages(): readonly ImageRecord[];
-  /** Drops the name. Throws IMAGE_NOT_FOUND, IMAGE_IN_USE, in the transaction that looks it up (I23). */
+  /**
+   * Drops the name. Throws IMAGE_NOT_FOUND, and IMAGE_IN_USE where it is the last name of what a VM runs on, in the
+   * transaction that looks it up (I23).
+   */
   removeImage(reference: string): void;
   putRootfs(record: RootfsRecord): void;
   getRootfs(key: string): RootfsRecord | null;
   listRootfs(): readonly RootfsRecord[];
+  /** Drops the name if it still leads to `root` and no VM uses it; says whether it did. */
+  removeUnusedImage(image: Pick<ImageRecord, "reference" | "root">): boolean;
   /** Drops the record unless an image or a VM uses it; says whether it did. */
   removeUnusedRootfs(key: string): boolean;
   /** Drops a record whose file is missing or damaged. */

@@ -1,21 +1,27 @@
 import type { Digest } from "@kiln/protocol";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageStore } from "../images/records.port.ts";
-import { blobsOf } from "./report.ts";
+import { blobsOf } from "./report-images.ts";
 
 export interface BlobShelf {
   list(): AsyncIterable<{ readonly digest: Digest }>;
-  /** Synchronous, so that no pull can begin between the decision and the deletion. */
-  removeNow(digests: readonly Digest[]): void;
+  /** Synchronous, so that no lease can begin between the decision and the deletion. Returns the bytes on the disk that it had. */
+  removeNow(digest: Digest): number;
 }
 
-/** Removes blobs that no image names, unless some may be on their way to a name. Returns how many. */
-export const collectContent = async (parts: { images: ImageStore; leases: ContentLeases; shelf: BlobShelf }): Promise<number> => {
+/**
+ * Mark and sweep: removes blobs that no image names and no lease holds. Names and leases are asked after the list is
+ * whole, in the turn in which the blobs go.
+ */
+export const collectContent = async (parts: {
+  images: ImageStore;
+  leases: ContentLeases;
+  blobs: BlobShelf;
+}): Promise<readonly { digest: Digest; diskBytes: number }[]> => {
   const present: Digest[] = [];
-  for await (const { digest } of parts.shelf.list()) present.push(digest);
-  if (!parts.leases.isIdle) return 0;
+  for await (const { digest } of parts.blobs.list()) present.push(digest);
   const named = new Set<string>(parts.images.listImages().flatMap(blobsOf));
-  const garbage = present.filter((digest) => !named.has(digest));
-  parts.shelf.removeNow(garbage);
-  return garbage.length;
+  return present
+    .filter((digest) => !named.has(digest) && !parts.leases.isHeld(digest))
+    .map((digest) => ({ digest, diskBytes: parts.blobs.removeNow(digest) }));
 };

@@ -1,4 +1,5 @@
 import type { KilnError, VmId } from "@kiln/protocol";
+import type { Platform } from "@kiln/formats/oci";
 import type { Clock, KeyedLock, RandomSource, Semaphore } from "@kiln/std";
 import type { Config } from "../config/config.ts";
 import type { ContentLeases } from "../images/leases.ts";
@@ -12,6 +13,7 @@ import type { VmDisks } from "../vms/disks.port.ts";
 import type { Driver } from "../vms/driver.port.ts";
 import type { VmLogs } from "../vms/log.port.ts";
 import type { VmStore } from "../vms/store.port.ts";
+import type { BlobShelf } from "./collect-content.ts";
 import type { Operations } from "./operations.ts";
 import type { RunningVms } from "./running-vms.ts";
 
@@ -34,6 +36,9 @@ export interface Core {
   readonly images: ImageStore;
   readonly kernels: KernelStore;
   readonly leases: ContentLeases;
+  readonly blobs: BlobShelf;
+  /** What guests on this host are. */
+  readonly platform: Platform;
   readonly rootfsFiles: RootfsFiles;
   readonly kernelSets: KernelSets;
   readonly disks: VmDisks;

@@ -1,9 +1,11 @@
-import { type CreateVm, DEFAULTS, type OperationView, type VmId } from "@kiln/protocol";
+import { type Platform, platformText } from "@kiln/formats/oci";
+import { type CreateVm, DEFAULTS, KilnError, type OperationView, type RegistryCredentials, type VmId } from "@kiln/protocol";
 import { randomHex } from "@kiln/std";
 import { type ResolvedCommand, resolveCommand } from "../images/command.ts";
-import type { WorkProgress } from "../pipeline/work.port.ts";
+import { suits } from "../images/host-platform.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, nowIso } from "./core.ts";
+import { type CallerFacts, fetchImage, followWork, sourceRequest } from "./images.ts";
 import { proposeName } from "./names.ts";
 import type { OperationContext } from "./operation.ts";
 import { removeVm } from "./remove-vm.ts";
@@ -13,12 +15,12 @@ const VM_ID_BYTES = 6;
 const MACHINE_ID_BYTES = 16;
 
 /** create = resolve, reserve, start. Nothing is held while images and kernels are made; the reservation is one transaction. */
-export const beginCreateVm = (core: Core, request: CreateVm, idempotencyKey: string | null): OperationView => {
+export const beginCreateVm = (core: Core, request: CreateVm, { idempotencyKey, credentials }: CallerFacts): OperationView => {
   const name = request.name ?? proposeName(core.random);
   return core.operations.begin(
     { kind: "vm.create", key: name, subject: name },
     async (context) => {
-      const record = await createVm(core, { ...request, name }, context);
+      const record = await createVm(core, { ...request, name, credentials }, context);
       if (request.start) await startOrUndo(core, record, context);
       return record.id;
     },
@@ -26,15 +28,17 @@ export const beginCreateVm = (core: Core, request: CreateVm, idempotencyKey: str
   );
 };
 
-const createVm = async (core: Core, request: CreateVm & { name: string }, context: OperationContext): Promise<VmRecord> => {
-  const onProgress = (progress: WorkProgress): void => {
-    context.phase(progress.phase);
-    context.report(progress.progress);
-  };
+type NamedCreate = CreateVm & { name: string; credentials: RegistryCredentials };
+
+const createVm = async (core: Core, request: NamedCreate, context: OperationContext): Promise<VmRecord> => {
+  const from = sourceRequest(request, request.credentials);
+  requireOwnPlatform(core, request, from.platform);
   context.phase("resolve");
-  const options = { signal: context.signal, onProgress };
+  using lease = core.leases.begin();
+  const wanted = { ...from, reference: request.image, pull: request.pull, lease };
+  const options = { signal: context.signal, onProgress: followWork(context) };
   const [image, kernel] = await allOrNone(context.signal, (signal) => [
-    core.pipeline.ensureImage(request.image, { ...options, signal, pull: request.pull }),
+    fetchImage(core, wanted, { ...options, signal }),
     core.pipeline.ensureKernel({ ...options, signal }),
   ]);
   const command = resolveCommand(image.image.config, request);
@@ -44,7 +48,7 @@ const createVm = async (core: Core, request: CreateVm & { name: string }, contex
   return core.vms.reserve({
     ...identity(core, request),
     ...run(command, request),
-    image: request.image,
+    image: image.reference,
     imageDigest: image.image.manifestDigest,
     rootfsKey: rootfs.key,
     rootfsDigest: rootfs.digest,
@@ -54,6 +58,16 @@ const createVm = async (core: Core, request: CreateVm & { name: string }, contex
     ...NEVER_RAN,
     driver: core.driver.name,
   });
+};
+
+/** Said before anything is fetched. */
+const requireOwnPlatform = (core: Core, request: NamedCreate, wanted: Platform | null): void => {
+  if (wanted === null || suits(core.platform, wanted)) return;
+  throw new KilnError(
+    "IMAGE_PLATFORM_MISSING",
+    `${request.image} is wanted for ${platformText(wanted)}, and guests here are ${platformText(core.platform)}`,
+    { object: request.image, hint: "leave out --platform" },
+  );
 };
 
 const identity = (core: Core, request: CreateVm & { name: string }) => ({

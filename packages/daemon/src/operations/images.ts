@@ -1,28 +1,79 @@
-import { type ImageView, type ImportImageAnswer, KilnError, type OperationView } from "@kiln/protocol";
+import {
+  type ImageDetails,
+  type ImageView,
+  type ImportImageAnswer,
+  KilnError,
+  type OperationView,
+  type PullImage,
+  type RegistryCredentials,
+} from "@kiln/protocol";
 import type { ImportPlan } from "../images/import-plan.ts";
+import { parsePlatform } from "../images/host-platform.ts";
+import type { SourceRequest } from "../images/ports.ts";
+import type { ImageRecord } from "../images/records.port.ts";
+import { canonicalReference, findImage, parseImageReference } from "../images/reference.ts";
+import type { WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
+import type { WantedImage } from "../pipeline/pipeline.ts";
 import type { Core } from "./core.ts";
-import { toImageView } from "./report.ts";
+import type { OperationContext } from "./operation.ts";
+import { toImageDetails, toImageView } from "./report-images.ts";
+import { sweepUnused } from "./sweep.ts";
+
+/** What a caller gives along with a request that may pull. */
+export interface CallerFacts {
+  readonly idempotencyKey: string | null;
+  readonly credentials: RegistryCredentials;
+}
 
 export const listImages = (core: Core): ImageView[] => core.images.listImages().map((record) => toImageView(core, record));
 
+/** Throws IMAGE_NOT_FOUND, REFERENCE_INVALID. */
+const getImage = (core: Core, text: string): ImageRecord => {
+  const record = findImage(text, core.images);
+  if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${text}`, { object: text });
+  return record;
+};
+
+export const inspectImage = (core: Core, text: string): ImageDetails => toImageDetails(core, getImage(core, text));
+
+export const sourceRequest = (
+  request: { platform: string | null; plainHttp: boolean },
+  credentials: RegistryCredentials,
+): SourceRequest => ({
+  platform: request.platform === null ? null : parsePlatform(request.platform),
+  plainHttp: request.plainHttp,
+  credentials,
+});
+
+/** What the work says, as this operation's own. */
+export const followWork = (context: OperationContext): ((progress: WorkProgress) => void) => {
+  return ({ phase, progress, parts }) => {
+    context.phase(phase);
+    context.report(progress);
+    context.parts(parts);
+  };
+};
+
+/** The image under a name, and no garbage of what the name meant before. */
+export const fetchImage = async (core: Core, wanted: WantedImage, options: WorkOptions): Promise<ImageRecord> => {
+  const before = findImage(wanted.reference, core.images);
+  const record = await core.pipeline.ensureImage(wanted, options);
+  if (before !== null && before.reference === record.reference && before.root !== record.root) await sweepUnused(core);
+  return record;
+};
+
 /** An explicit pull shares its work with every create that wants the same image. */
-export const beginPullImage = (
-  core: Core,
-  request: { reference: string; pull: "missing" | "always" },
-  idempotencyKey: string | null,
-): OperationView => {
-  const { reference } = request;
+export const beginPullImage = (core: Core, request: PullImage, { idempotencyKey, credentials }: CallerFacts): OperationView => {
+  const reference = canonicalReference(request.reference);
   return core.operations.begin(
     { kind: "image.ensure", key: reference, subject: reference },
     async (context) => {
-      const onProgress = (progress: { phase: string; progress: OperationView["progress"] }): void => {
-        context.phase(progress.phase);
-        context.report(progress.progress);
-      };
-      const options = { signal: context.signal, onProgress };
-      const image = await core.pipeline.ensureImage(reference, { ...options, pull: request.pull });
-      const rootfs = await core.pipeline.ensureRootfs(image, options);
-      return rootfs.digest;
+      using lease = core.leases.begin();
+      const options = { signal: context.signal, onProgress: followWork(context) };
+      const wanted = { ...sourceRequest(request, credentials), reference: request.reference, pull: request.pull, lease };
+      const image = await fetchImage(core, wanted, options);
+      await core.pipeline.ensureRootfs(image, options);
+      return image.image.manifestDigest;
     },
     idempotencyKey === null ? null : { key: idempotencyKey, request },
   );
@@ -30,16 +81,40 @@ export const beginPullImage = (
 
 /** Names an image whose blobs the caller has sent, or says which are missing. */
 export const importImage = async (core: Core, reference: string, plan: () => Promise<ImportPlan>): Promise<ImportImageAnswer> => {
+  const name = canonicalReference(reference);
   const planned = await plan();
   if (planned.state === "incomplete") return { missing: planned.missing.map(({ digest, size }) => ({ digest, size })), image: null };
-  return { missing: [], image: toImageView(core, core.pipeline.recordImage(reference, planned.image)) };
+  const before = core.images.getImage(name);
+  const record = core.pipeline.recordImage(name, { image: planned.image, root: planned.image.manifestDigest });
+  if (before !== null && before.root !== record.root) await sweepUnused(core);
+  return { missing: [], image: toImageView(core, record) };
+};
+
+/** Gives an image a further name, as docker's `tag`; what the name meant before loses it. */
+export const tagImage = async (core: Core, request: { source: string; target: string }): Promise<ImageView> => {
+  const target = parseImageReference(request.target);
+  if (target.transport !== "docker" || target.digest !== null) {
+    throw new KilnError("REFERENCE_INVALID", `${request.target} is not NAME[:TAG]`, { object: request.target });
+  }
+  const source = getImage(core, request.source);
+  const reference = canonicalReference(request.target);
+  const before = core.images.getImage(reference);
+  const record: ImageRecord = { ...source, reference, image: { ...source.image, reference } };
+  core.images.putImage(record);
+  if (before !== null && before.root !== record.root) await sweepUnused(core);
+  return toImageView(core, record);
 };
 
 /** Removes a name, then what only it needed. Throws IMAGE_NOT_FOUND, IMAGE_IN_USE. */
-export const removeImage = async (core: Core, reference: string, collect: () => Promise<void>): Promise<void> => {
-  const record = core.images.getImage(reference);
-  if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}`, { object: reference });
+export const removeImage = async (core: Core, text: string): Promise<void> => {
+  const { reference, rootfsKey } = getImage(core, text);
+  const others = core.images.listImages().filter((one) => one.rootfsKey === rootfsKey && one.reference !== reference);
+  if (others.length === 0 && core.leases.isHeld(rootfsKey)) {
+    throw new KilnError("IMAGE_IN_USE", `the image ${reference} is wanted by an operation that runs`, {
+      object: reference,
+      hint: "wait for it, or cancel it: `kiln op ls`",
+    });
+  }
   core.images.removeImage(reference);
-  if (core.images.removeUnusedRootfs(record.rootfsKey)) await core.rootfsFiles.remove(record.rootfsKey);
-  await collect();
+  await sweepUnused(core);
 };

@@ -75,18 +75,25 @@ export class RecordedWork implements JoinedWork {
     flight: { signal: AbortSignal; report: (progress: WorkProgress) => void },
   ): Promise<Result> {
     const context = operation.context;
-    let phase: string = work.kind;
+    let now: WorkProgress = { phase: work.kind, progress: null, parts: [] };
+    const tell = (change: Partial<WorkProgress>): void => {
+      now = { ...now, ...change };
+      flight.report(now);
+    };
     try {
       const result = await work.make({
         signal: AbortSignal.any([flight.signal, context.signal]),
         phase: (name) => {
-          phase = name;
           context.phase(name);
-          flight.report({ phase, progress: null });
+          tell({ phase: name, progress: null, parts: [] });
         },
         report: (progress) => {
           context.report(progress);
-          flight.report({ phase, progress });
+          tell({ progress });
+        },
+        parts: (parts) => {
+          context.parts(parts);
+          tell({ parts });
         },
       });
       operation.succeed(work.describe(result));

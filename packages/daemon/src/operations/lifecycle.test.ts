@@ -175,9 +175,9 @@ test("I27 thirty parallel execs right after a start all answer", async () => {
 test("the same request with the same idempotency key makes one VM", async () => {
   await using fake = await createFakeCore();
   const request = createVmRequest.parse({ image: "deb:fake" });
-  const first = beginCreateVm(fake.core, request, "key-1");
+  const first = beginCreateVm(fake.core, request, { idempotencyKey: "key-1", credentials: {} });
   await fake.ended(first);
-  assert.equal(beginCreateVm(fake.core, request, "key-1").id, first.id);
+  assert.equal(beginCreateVm(fake.core, request, { idempotencyKey: "key-1", credentials: {} }).id, first.id);
   assert.equal(fake.core.vms.list().length, 1);
 });
 

@@ -1,4 +1,4 @@
-import type { KilnError, OperationId, OperationKind, OperationView, Progress } from "@kiln/protocol";
+import type { KilnError, OperationId, OperationKind, OperationPart, OperationView, Progress } from "@kiln/protocol";
 import { asKilnError, causesOf } from "@kiln/protocol";
 import { type Clock, Deferred } from "@kiln/std";
 
@@ -10,6 +10,8 @@ export interface OperationContext {
   /** Ends the phase before and begins `name`. */
   phase(name: string): void;
   report(progress: Progress | null): void;
+  /** How far each part of the phase is; they go with the operation's end. */
+  parts(parts: readonly OperationPart[]): void;
   /** The place in a queue, counted from 1; null out of it. */
   position(place: number | null): void;
 }
@@ -47,6 +49,7 @@ export class LiveOperation {
       phase: null,
       position: null,
       progress: null,
+      parts: [],
       waiters: 1,
       joined: spec.joined ?? null,
       startedAt: timestamp(options.clock),
@@ -66,9 +69,10 @@ export class LiveOperation {
       id: this.#view.id as OperationId,
       signal: this.#abort.signal,
       phase: (name) => {
-        if (name !== this.#view.phase) this.#change({ phases: this.#closedPhases(), phase: name, progress: null }, true);
+        if (name !== this.#view.phase) this.#change({ phases: this.#closedPhases(), phase: name, progress: null, parts: [] }, true);
       },
       report: (progress) => this.#change({ progress }, false),
+      parts: (parts) => this.#change({ parts: [...parts] }, false),
       position: (place) => this.#change({ position: place, state: place === null ? "running" : "queued" }, false),
     };
   }
@@ -126,7 +130,10 @@ export class LiveOperation {
 
   #end(change: Partial<OperationView>): void {
     try {
-      this.#change({ ...change, phases: this.#closedPhases(), phase: null, position: null, finishedAt: timestamp(this.#clock) }, true);
+      this.#change(
+        { ...change, phases: this.#closedPhases(), phase: null, parts: [], position: null, finishedAt: timestamp(this.#clock) },
+        true,
+      );
     } finally {
       this.ended.resolve(this.#view);
     }

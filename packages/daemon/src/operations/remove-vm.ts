@@ -1,5 +1,5 @@
 import { asKilnError, KilnError, type OperationView, type VmId } from "@kiln/protocol";
-import { LIVE_STATES } from "../vms/record.ts";
+import { LIVE_STATES, type VmRecord } from "../vms/record.ts";
 import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 
@@ -30,9 +30,13 @@ const refuseRunning = (core: Core, id: VmId): void => {
  * Delete wins in every state (I22): it is not cancelled, every step runs even if one before it failed, and their
  * errors are joined. The record goes last, so that what is left can be found and deleted again. Idempotent.
  */
-export const removeVm = async (core: Core, id: VmId, options: { force: boolean }): Promise<void> => {
+export const removeVm = async (
+  core: Core,
+  id: VmId,
+  options: { force: boolean; /** Asked under the VM's lock; then nobody's start is cancelled. */ onlyIf?: (record: VmRecord) => boolean },
+): Promise<void> => {
   const never = new AbortController().signal;
-  cancelStart(core, id);
+  if (options.onlyIf === undefined) cancelStart(core, id);
   const run = core.running.get(id);
   if (run !== null && options.force) {
     run.ending ??= "kill";
@@ -41,7 +45,7 @@ export const removeVm = async (core: Core, id: VmId, options: { force: boolean }
   }
   using _lock = await core.vmLocks.acquire(id, { signal: never });
   const record = core.vms.get(id);
-  if (record === null) return;
+  if (record === null || options.onlyIf?.(record) === false) return;
   if (!options.force) refuseRunning(core, id);
   const before = record.state;
   core.vms.change(id, { state: "deleting" }, { from: [before] });

@@ -10,14 +10,6 @@ interface BuildOptions {
   readonly onProgress: (progress: Progress) => void;
 }
 
-/** Images that the daemon fetches by itself. */
-export interface ImageSource {
-  /** Whether this source understands the reference. */
-  accepts(reference: string): boolean;
-  /** Puts config and layers into the content store. Throws the image and package errors of the table. */
-  fetch(reference: string, options: BuildOptions): Promise<ResolvedImage>;
-}
-
 /** Whether all blobs of an image are in the content store. */
 export interface ImageContent {
   isComplete(image: ResolvedImage): Promise<boolean>;
@@ -30,7 +22,8 @@ export interface RootfsFiles {
   build(image: ResolvedImage, key: string, options: BuildOptions): Promise<{ digest: Digest; fingerprint: Fingerprint }>;
   /** Compares the fingerprint; where it differs, the hash. False: missing or changed (I7). */
   isWhole(record: RootfsRecord, options: { signal: AbortSignal }): Promise<boolean>;
-  remove(key: string): Promise<void>;
+  /** Synchronous, so that no build can begin between the decision and the deletion. Returns the bytes on the disk that it had. */
+  removeNow(key: string): number;
 }
 
 export interface BootFiles extends KernelFiles {

@@ -1,12 +1,23 @@
-import { KilnError } from "@kiln/protocol";
+import { type Platform, platformText } from "@kiln/formats/oci";
+import { KilnError, type OperationPart } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
-import { parseSupportedReference } from "../images/reference.ts";
-import type { ResolvedImage } from "../images/ports.ts";
+import { suits } from "../images/host-platform.ts";
+import { canonicalReference, findImage } from "../images/reference.ts";
+import type {
+  BlobWork,
+  ContentInfo,
+  ContentLease,
+  FetchedImage,
+  ImageSource,
+  ResolvedImage,
+  ShareBlob,
+  SourceRequest,
+} from "../images/ports.ts";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
-import type { ImageContent, ImageSource, KernelSets, RootfsFiles } from "./artifacts.port.ts";
+import type { ImageContent, KernelSets, RootfsFiles } from "./artifacts.port.ts";
 import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
 
 export interface PipelineParts {
@@ -21,6 +32,18 @@ export interface PipelineParts {
   readonly kernelSets: KernelSets;
   readonly checkpoint: Checkpoint;
   readonly rootfsKey: (image: ResolvedImage) => string;
+  /** What guests on this host are. */
+  readonly platform: Platform;
+  /** A short name for a secret, which does not tell it; other in each daemon. */
+  readonly distinguish: (secret: string) => string;
+}
+
+export interface WantedImage extends SourceRequest {
+  /** As a person wrote it. */
+  readonly reference: string;
+  readonly pull: "missing" | "always" | "never";
+  /** Gets the key of the image's rootfs to hold. */
+  readonly lease: ContentLease;
 }
 
 const KERNEL_NAME = "debian-cloud";
@@ -33,36 +56,90 @@ export class Pipeline {
     this.#parts = parts;
   }
 
-  /** The image under `reference`; fetched where it is missing, or in any case with `pull: "always"`. Throws REFERENCE_INVALID, IMAGE_NOT_FOUND. */
-  async ensureImage(reference: string, options: WorkOptions & { pull: "missing" | "always" | "never" }): Promise<ImageRecord> {
-    const { images, work, sources } = this.#parts;
-    parseSupportedReference(reference);
+  /**
+   * The image under a name; fetched where it is missing or for another platform, or looked up again with
+   * `pull: "always"`. What it stands on is held by the caller's lease when this returns.
+   * Throws REFERENCE_INVALID, IMAGE_NOT_FOUND, and what its source throws.
+   */
+  async ensureImage(wanted: WantedImage, options: WorkOptions): Promise<ImageRecord> {
+    const { images } = this.#parts;
+    for (;;) {
+      const record = await this.#findOrFetch(wanted, options);
+      wanted.lease.hold(record.rootfsKey);
+      // a peer may have removed it between the end of the work and this turn
+      if (images.getImage(record.reference) !== null) return record;
+      options.signal.throwIfAborted();
+    }
+  }
+
+  async #findOrFetch(wanted: WantedImage, options: WorkOptions): Promise<ImageRecord> {
+    const { images, sources } = this.#parts;
+    const local = findImage(wanted.reference, images);
+    const reference = local?.reference ?? canonicalReference(wanted.reference);
+    const platform = wanted.platform ?? this.#parts.platform;
     const source = sources.find((one) => one.accepts(reference));
     const find = async (): Promise<ImageRecord | null> => {
       const record = images.getImage(reference);
-      if (record === null || (options.pull === "always" && source !== undefined)) return null;
-      return (await this.#isUsable(record)) ? record : null;
+      if (record === null) return null;
+      wanted.lease.hold(record.rootfsKey);
+      return suits(record.image.platform, platform) && (await this.#isUsable(record)) ? record : null;
     };
-    const record = source === undefined || options.pull === "never" ? await find() : null;
-    if (record !== null) return record;
-    if (source === undefined || options.pull === "never") {
-      throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}, and it is not to be pulled`, { object: reference });
+    if (source === undefined || wanted.pull === "never") {
+      const record = await find();
+      if (record !== null) return record;
+      throw notFound(reference, images.getImage(reference), { platform, pull: wanted.pull });
     }
-    return work.run(
+    const fetch = { ...wanted, reference, platform };
+    return this.#parts.work.run(
       {
         kind: "image.pull",
-        key: reference,
+        key: this.#pullKey(fetch),
         subject: reference,
-        find,
-        make: async (context) => {
-          using _lease = this.#parts.leases.begin();
-          const fetched = await source.fetch(reference, buildOptions(context));
-          await this.#parts.checkpoint("image.fetched");
-          return this.recordImage(reference, fetched);
-        },
+        find: wanted.pull === "always" ? async () => null : find,
+        make: (context) => this.#fetch(source, fetch, { context, find }),
         describe: (made) => made.image.manifestDigest,
       },
       options,
+    );
+  }
+
+  /** Who may ask for the same, but would ask the registry differently, does not share an answer; blobs are shared all the same. */
+  #pullKey({ reference, platform, plainHttp, credentials }: WantedImage & { platform: Platform }): string {
+    const who = Object.keys(credentials).length === 0 ? [] : [this.#parts.distinguish(JSON.stringify(credentials))];
+    return [reference, platformText(platform), ...(plainHttp ? ["plain-http"] : []), ...who].join(" ");
+  }
+
+  async #fetch(
+    source: ImageSource,
+    wanted: WantedImage & { platform: Platform },
+    { context, find }: { context: WorkContext; find: () => Promise<ImageRecord | null> },
+  ): Promise<ImageRecord> {
+    const { reference, platform, credentials, plainHttp } = wanted;
+    using lease = this.#parts.leases.begin();
+    const request = { ...buildOptions(context), credentials, plainHttp };
+    const present = await find();
+    // a name that leads where it led costs one question, and nothing is fetched
+    if (present !== null && (await source.resolve(reference, request)) === present.root) return present;
+    const fetched = await source.fetch(reference, {
+      ...{ ...request, platform, lease, onParts: (parts: readonly OperationPart[]) => context.parts(parts) },
+      share: (work, options) => this.#shareBlob(work, options),
+    });
+    await this.#parts.checkpoint("image.fetched");
+    return this.recordImage(reference, fetched);
+  }
+
+  /** A blob is fetched once for all who want it, whatever image they want it for. */
+  async #shareBlob(work: BlobWork, { signal, onProgress }: Parameters<ShareBlob>[1]): Promise<ContentInfo> {
+    return this.#parts.work.run(
+      {
+        kind: "blob.fetch",
+        key: work.digest,
+        subject: work.subject,
+        find: () => work.find(),
+        make: (context) => work.make({ signal: context.signal, report: (progress) => context.report(progress) }),
+        describe: (info) => info.digest,
+      },
+      { signal, onProgress: ({ progress }) => (progress === null ? undefined : onProgress(progress)) },
     );
   }
 
@@ -72,11 +149,12 @@ export class Pipeline {
   }
 
   /** Names an image whose content is complete. */
-  recordImage(reference: string, image: ResolvedImage): ImageRecord {
+  recordImage(reference: string, { image, root }: FetchedImage): ImageRecord {
     const { images, clock, rootfsKey } = this.#parts;
     const record: ImageRecord = {
       reference,
       image: { ...image, reference },
+      root,
       rootfsKey: rootfsKey(image),
       createdAt: new Date(clock.now()).toISOString(),
     };
@@ -86,7 +164,7 @@ export class Pipeline {
 
   /** The rootfs of an image, whole. A damaged one is noticed here and built again (I7). */
   async ensureRootfs(image: ImageRecord, options: WorkOptions): Promise<RootfsRecord> {
-    const { images, work, rootfsFiles, clock, content, checkpoint } = this.#parts;
+    const { images, work, rootfsFiles, clock, content, checkpoint, leases } = this.#parts;
     const key = image.rootfsKey;
     return work.run(
       {
@@ -100,6 +178,8 @@ export class Pipeline {
           return null;
         },
         make: async (context) => {
+          using lease = leases.begin();
+          for (const { digest } of image.image.layers) lease.hold(digest);
           if (!(await content.isComplete(image.image))) {
             throw new KilnError("IMAGE_CONTENT_MISSING", `layers of ${image.reference} are not in the content store`, {
               object: image.reference,
@@ -147,6 +227,21 @@ export class Pipeline {
     );
   }
 }
+
+const notFound = (reference: string, other: ImageRecord | null, wanted: { platform: Platform; pull: WantedImage["pull"] }): KilnError => {
+  const platform = platformText(wanted.platform);
+  if (other !== null && !suits(other.image.platform, wanted.platform)) {
+    return new KilnError(
+      "IMAGE_PLATFORM_MISSING",
+      `the image ${reference} is for ${platformText(other.image.platform)}, not for ${platform}`,
+      {
+        object: reference,
+      },
+    );
+  }
+  const why = wanted.pull === "never" ? "it is not to be pulled" : "it comes from a file that is not at hand";
+  return new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}, and ${why}`, { object: reference });
+};
 
 const buildOptions = (context: WorkContext) => ({
   signal: context.signal,

@@ -1,9 +1,10 @@
-import type { OperationKind, Progress } from "@kiln/protocol";
+import type { OperationKind, OperationPart, Progress } from "@kiln/protocol";
 
 /** What work tells those who wait for it. */
 export interface WorkProgress {
   readonly phase: string;
   readonly progress: Progress | null;
+  readonly parts: readonly OperationPart[];
 }
 
 export interface WorkContext {
@@ -11,6 +12,7 @@ export interface WorkContext {
   readonly signal: AbortSignal;
   phase(name: string): void;
   report(progress: Progress): void;
+  parts(parts: readonly OperationPart[]): void;
 }
 
 export interface Work<Result> {

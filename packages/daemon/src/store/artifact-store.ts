@@ -7,6 +7,12 @@ import type { Database } from "./database.ts";
 const parseRecord = <Kind>(row: Record<string, unknown> | undefined): Kind | null =>
   row === undefined ? null : (JSON.parse(String(row["record"])) as Kind);
 
+/** Homes of the first version have no root: it was the manifest. */
+const parseImage = (row: Record<string, unknown> | undefined): ImageRecord | null => {
+  const record = parseRecord<Omit<ImageRecord, "root"> & { readonly root?: ImageRecord["root"] }>(row);
+  return record === null ? null : { ...record, root: record.root ?? record.image.manifestDigest };
+};
+
 export class SqliteArtifactStore implements ImageStore, KernelStore {
   readonly #database: Database;
 
@@ -26,22 +32,33 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   getImage(reference: string): ImageRecord | null {
-    return parseRecord<ImageRecord>(this.#database.get("SELECT record FROM images WHERE reference = ?", reference));
+    return parseImage(this.#database.get("SELECT record FROM images WHERE reference = ?", reference));
   }
 
   listImages(): readonly ImageRecord[] {
-    return this.#list<ImageRecord>("SELECT record FROM images ORDER BY rowid DESC");
+    return this.#database.all("SELECT record FROM images ORDER BY rowid DESC").flatMap((row) => parseImage(row) ?? []);
   }
 
   removeImage(reference: string): void {
     this.#database.transaction(() => {
       const record = this.getImage(reference);
       if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}`, { object: reference });
-      const user = this.#database.get("SELECT name FROM vms WHERE json_extract(record, '$.image') = ? LIMIT 1", reference);
+      const user = this.#database.get(
+        "SELECT name FROM vms WHERE rootfs_key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1 AND reference <> ?2) LIMIT 1",
+        ...[record.rootfsKey, reference],
+      );
       if (user !== undefined) {
         throw new KilnError("IMAGE_IN_USE", `the image ${reference} is used by the VM ${String(user["name"])}`, { object: reference });
       }
       this.#database.run("DELETE FROM images WHERE reference = ?", reference);
+    });
+  }
+
+  removeUnusedImage(image: Pick<ImageRecord, "reference" | "root">): boolean {
+    return this.#database.transaction(() => {
+      const record = this.getImage(image.reference);
+      if (record === null || record.root !== image.root || this.isRootfsInUse(record.rootfsKey)) return false;
+      return this.#database.run("DELETE FROM images WHERE reference = ?", image.reference) > 0;
     });
   }
 

@@ -1,4 +1,4 @@
-import { lstat, readdir } from "node:fs/promises";
+import { lstat, readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { HomePaths } from "./home.ts";
 
@@ -24,6 +24,16 @@ const measure = async (path: string): Promise<Measured> => {
     };
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return { path, bytes: 0, diskBytes: 0 };
+    throw error;
+  }
+};
+
+/** Of a directory without what is in it. */
+const ownBlocks = async (path: string): Promise<number> => {
+  try {
+    return (await lstat(path)).blocks * BLOCK_BYTES;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return 0;
     throw error;
   }
 };
@@ -62,6 +72,22 @@ export class DirectoryUsage {
 
   vms(): Promise<(Measured & { id: string })[]> {
     return measureIn(this.#paths.vms, (name) => ({ id: name }));
+  }
+
+  /** Each other entry of the home, and the blocks of the directories themselves. */
+  async other(): Promise<(Measured & { name: string })[]> {
+    const { home, content, rootfs, kernels, vms } = this.#paths;
+    const counted = [content, rootfs, kernels, vms];
+    const entries = (await namesIn(home)).filter((name) => !counted.includes(join(home, name)));
+    const others = await Promise.all(entries.map(async (name) => ({ ...(await measure(join(home, name))), name })));
+    const directories = await Promise.all([home, ...counted, join(content, "sha256")].map(ownBlocks));
+    const diskBytes = directories.reduce((sum, one) => sum + one, 0);
+    return [...others, { path: home, bytes: 0, diskBytes, name: "directories" }];
+  }
+
+  async freeBytes(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.#paths.home);
+    return bavail * bsize;
   }
 
   async staging(): Promise<string[]> {

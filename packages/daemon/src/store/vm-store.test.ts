@@ -19,7 +19,10 @@ const draft = (id: string, name: string): Omit<VmRecord, "slot"> => ({
 const setUp = () => {
   const database = new Database(":memory:");
   const fingerprint = { size: 1, ino: "1", mtimeNs: "1", ctimeNs: "1" };
-  new SqliteArtifactStore(database).putRootfs({ key: "key", digest: "sha256:1" as Digest, fingerprint, createdAt: "now" });
+  const artifacts = new SqliteArtifactStore(database);
+  artifacts.putRootfs({ key: "key", digest: "sha256:1" as Digest, fingerprint, createdAt: "now" });
+  const kernel = { name: "debian-cloud", version: "1", source: "x", builderDigest: "b", digest: "sha256:2" as Digest, sizeBytes: 1 };
+  artifacts.putKernel({ key: "kernel", ...kernel, createdAt: "now" });
   return { database, vms: new SqliteVmStore(database) };
 };
 
@@ -76,10 +79,42 @@ test("I23 an image that a VM uses is not removed", () => {
   const { database, vms } = setUp();
   const artifacts = new SqliteArtifactStore(database);
   const image = { reference: "deb:x" } as never;
-  artifacts.putImage({ reference: "deb:x", image, rootfsKey: "key", createdAt: "now" });
+  artifacts.putImage({ reference: "deb:x", image, root: `sha256:${"a".repeat(64)}` as Digest, rootfsKey: "key", createdAt: "now" });
   vms.reserve(draft("aaaaaaaaaaaa", "one"));
   assert.throws(() => artifacts.removeImage("deb:x"), { code: "IMAGE_IN_USE" });
   vms.remove("aaaaaaaaaaaa" as VmId);
   artifacts.removeImage("deb:x");
   assert.equal(artifacts.removeUnusedRootfs("key"), true);
+});
+
+test("I23 the other names of an image that a VM uses may go, the last may not", () => {
+  const { database, vms } = setUp();
+  const artifacts = new SqliteArtifactStore(database);
+  const root = `sha256:${"a".repeat(64)}` as Digest;
+  for (const reference of ["one", "two"]) {
+    artifacts.putImage({ reference, image: { reference } as never, root, rootfsKey: "key", createdAt: "now" });
+  }
+  vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  artifacts.removeImage("one");
+  assert.throws(() => artifacts.removeImage("two"), { code: "IMAGE_IN_USE" });
+});
+
+test("I24 an image is pruned only if it is what was decided about and no VM has come to use it", () => {
+  const { database, vms } = setUp();
+  const artifacts = new SqliteArtifactStore(database);
+  const [root, other] = ["a", "b"].map((letter) => `sha256:${letter.repeat(64)}` as Digest);
+  assert.ok(root !== undefined && other !== undefined);
+  artifacts.putImage({ reference: "x", image: {} as never, root, rootfsKey: "key", createdAt: "now" });
+  assert.equal(artifacts.removeUnusedImage({ reference: "x", root: other }), false, "the name has moved");
+  vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  assert.equal(artifacts.removeUnusedImage({ reference: "x", root }), false, "a VM uses it");
+  vms.remove("aaaaaaaaaaaa" as VmId);
+  assert.equal(artifacts.removeUnusedImage({ reference: "x", root }), true);
+  assert.equal(artifacts.removeUnusedImage({ reference: "x", root }), false, "it is gone");
+});
+
+test("I23 a kernel that was removed meanwhile is not given to a new VM", () => {
+  const { database, vms } = setUp();
+  new SqliteArtifactStore(database).forgetKernel("kernel");
+  assert.throws(() => vms.reserve(draft("aaaaaaaaaaaa", "one")), { code: "KERNEL_NOT_FOUND" });
 });

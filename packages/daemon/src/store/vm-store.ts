@@ -26,6 +26,11 @@ export class SqliteVmStore implements VmStore {
           object: draft.image,
         });
       }
+      if (this.#database.get("SELECT 1 FROM kernels WHERE key = ?", draft.kernelKey) === undefined) {
+        throw new KilnError("KERNEL_NOT_FOUND", `the kernel ${draft.kernelName} was removed while the VM was being created`, {
+          object: draft.kernelName,
+        });
+      }
       const record: VmRecord = { ...draft, slot: this.#freeSlot() };
       this.#database.run(
         "INSERT INTO vms (id, name, slot, state, memory_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

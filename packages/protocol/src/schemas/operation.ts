@@ -10,6 +10,7 @@ export const OPERATION_KINDS = [
   "vm.delete",
   "image.ensure",
   "image.pull",
+  "blob.fetch",
   "rootfs.build",
   "kernel.build",
 ] as const;
@@ -17,6 +18,17 @@ export type OperationKind = (typeof OPERATION_KINDS)[number];
 
 export const progress = z.object({ done: z.number(), total: z.number().nullable(), unit: z.string() });
 export type Progress = z.output<typeof progress>;
+
+/** A part of the work that has a progress of its own: a layer of an image. */
+export const operationPart = z.object({
+  /** The layer's digest. */
+  name: z.string(),
+  state: z.enum(["waiting", "active", "done", "present"]),
+  /** Bytes. */
+  done: z.number(),
+  total: z.number().nullable(),
+});
+export type OperationPart = z.output<typeof operationPart>;
 
 export const operationView = z.object({
   id: z.string(),
@@ -27,6 +39,8 @@ export const operationView = z.object({
   phase: z.string().nullable(),
   position: z.int().nullable(),
   progress: progress.nullable(),
+  /** While an image is fetched: its layers, the lowest first. Else empty. */
+  parts: z.array(operationPart).default([]),
   waiters: z.int(),
   joined: z.string().nullable(),
   startedAt: z.string(),

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { LIMITS } from "../limits.ts";
+import { imageSourceFields } from "./image.ts";
 
 export const VM_STATES = ["created", "starting", "running", "paused", "suspended", "stopping", "exited", "failed", "deleting"] as const;
 export type VmState = (typeof VM_STATES)[number];
@@ -22,6 +23,7 @@ export const memoryBytes = z
 export const createVmRequest = z.strictObject({
   image: z.string().min(1).max(4096),
   pull: z.enum(["missing", "always", "never"]).default("missing"),
+  ...imageSourceFields,
   name: name.optional(),
   command: z.array(argument).nullable().default(null),
   entrypoint: z.array(argument).nullable().default(null),

@@ -43,6 +43,7 @@ export const anOperation = (fields: Partial<OperationView> = {}): OperationView 
   phase: null,
   position: null,
   progress: null,
+  parts: [],
   waiters: 1,
   joined: null,
   startedAt: "2026-11-21T10:00:00.000Z",

@@ -24,6 +24,7 @@ export {
   type PublishTarget,
 } from "./publish-file.ts";
 export { makeDirectories } from "./make-directories.ts";
+export { removeFileNow } from "./remove-file.ts";
 export { longSocketPath, type SocketPath } from "./socket-path.ts";
 export { TargetExistsError } from "./staging.ts";
 export { runTool, ToolError, type ToolOptions, type ToolOutput } from "./tool.ts";

@@ -6,8 +6,8 @@ import { KeyedLock, Semaphore, systemClock, systemRandom } from "@kiln/std";
 import { createAgentConnector } from "../../agent/connector.ts";
 import { parseConfig } from "../../config/config.ts";
 import { ContentLeases } from "../../images/leases.ts";
-import type { ResolvedImage } from "../../images/ports.ts";
-import type { ImageSource, KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
+import type { FetchedImage, ImageSource, ResolvedImage } from "../../images/ports.ts";
+import type { KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
 import { Pipeline } from "../../pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "../../store/artifact-store.ts";
 import { Database } from "../../store/database.ts";
@@ -27,6 +27,8 @@ import { RunningVms } from "../running-vms.ts";
 const never = new AbortController().signal;
 const SHA = `sha256:${"a".repeat(64)}` as Digest;
 const MIB = 2 ** 20;
+const NOBODY = { idempotencyKey: null, credentials: {} };
+const PLATFORM = { os: "linux", architecture: "amd64", variant: "" };
 const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 export interface FakeCoreOptions extends FakeHostOptions {
@@ -59,7 +61,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     core,
     host,
     counts,
-    create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), null),
+    create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), NOBODY),
     restart: () => {
       stop.abort();
       for (const run of core.running.list()) void run.log.close();
@@ -100,11 +102,15 @@ const composeFake = (parts: {
     sources: [fakeSource(counts, options.pull ?? (async () => undefined))],
     content: { isComplete: async () => true },
     rootfsKey: () => "f".repeat(64),
+    platform: PLATFORM,
+    distinguish: () => "someone",
   });
   const disks = fakeDisks(root);
   return {
     config: fakeConfig(root, options),
     ...{ clock, random, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
+    platform: PLATFORM,
+    blobs: { list: async function* () {}, removeNow: () => 0 },
     journal: SILENT,
     stopping,
     vms: new SqliteVmStore(database),
@@ -129,13 +135,14 @@ const fakeConfig = (root: string, options: FakeCoreOptions) =>
 
 const fakeSource = (counts: FakeCore["counts"], pull: () => Promise<void>): ImageSource => ({
   accepts: (reference) => reference.startsWith("deb:"),
-  fetch: async (reference, { signal }): Promise<ResolvedImage> => {
+  resolve: async () => null,
+  fetch: async (reference, { signal }): Promise<FetchedImage> => {
     counts.pulls += 1;
     await pull();
     signal.throwIfAborted();
-    const platform = { os: "linux", architecture: "amd64", variant: "" };
-    const config = { entrypoint: [], cmd: [], env: [], workingDir: "/", user: "", stopSignal: "", diffIds: [], platform };
-    return { reference, manifestDigest: SHA, configDigest: SHA, platform, config, layers: [] } as unknown as ResolvedImage;
+    const config = { entrypoint: [], cmd: [], env: [], workingDir: "/", user: "", stopSignal: "", diffIds: [], platform: PLATFORM };
+    const image = { reference, manifestDigest: SHA, configDigest: SHA, platform: PLATFORM, config, layers: [] };
+    return { image: image as unknown as ResolvedImage, root: SHA };
   },
 });
 
@@ -146,7 +153,7 @@ const fakeRootfs = (counts: FakeCore["counts"]): RootfsFiles => ({
     return { digest: SHA, fingerprint: { size: 1, ino: "1", mtimeNs: "1", ctimeNs: "1" } };
   },
   isWhole: async () => true,
-  remove: async () => undefined,
+  removeNow: () => 0,
 });
 
 const fakeKernels = (counts: FakeCore["counts"]): KernelSets => ({

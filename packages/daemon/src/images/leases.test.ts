@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Digest } from "@kiln/protocol";
+import { FakeClock } from "@kiln/std";
+import { ContentLeases } from "./leases.ts";
+
+const DIGEST = `sha256:${"a".repeat(64)}` as Digest;
+
+test("I23 what several leases hold is held until the last has ended, however often each is ended", () => {
+  const leases = new ContentLeases(new FakeClock());
+  const [one, two] = [leases.begin(), leases.begin()];
+  one.hold(DIGEST);
+  one.hold(DIGEST);
+  two.hold(DIGEST);
+  assert.equal(leases.active, 2);
+  one[Symbol.dispose]();
+  one[Symbol.dispose]();
+  assert.equal(leases.isHeld(DIGEST), true);
+  two[Symbol.dispose]();
+  assert.equal(leases.isHeld(DIGEST), false);
+  two.hold(DIGEST);
+  assert.equal(leases.isHeld(DIGEST), false, "an ended lease holds nothing");
+  assert.equal(leases.active, 0);
+});
+
+test("what a caller sends is held for a while", () => {
+  const clock = new FakeClock();
+  const leases = new ContentLeases(clock);
+  leases.holdUpload(DIGEST);
+  assert.equal(leases.isHeld(DIGEST), true);
+  clock.advance(11 * 60_000);
+  assert.equal(leases.isHeld(DIGEST), false);
+});

@@ -1,0 +1,23 @@
+import { collectContent } from "./collect-content.ts";
+import type { Core } from "./core.ts";
+
+export interface Swept {
+  readonly kind: "rootfs" | "blob";
+  readonly id: string;
+  readonly diskBytes: number;
+}
+
+/**
+ * Removes what no record and no lease needs: rootfs that no image and no VM uses, then blobs that no image names.
+ * It may run beside pulls, builds and itself: each decision and its deletion are one turn (I23, I24).
+ */
+export const sweepUnused = async (core: Core): Promise<readonly Swept[]> => {
+  const swept: Swept[] = [];
+  for (const { key } of core.images.listRootfs()) {
+    if (core.leases.isHeld(key) || !core.images.removeUnusedRootfs(key)) continue;
+    swept.push({ kind: "rootfs", id: key, diskBytes: core.rootfsFiles.removeNow(key) });
+  }
+  for (const { digest, diskBytes } of await collectContent(core)) swept.push({ kind: "blob", id: digest, diskBytes });
+  if (swept.length > 0) core.journal.info({ removed: swept.length, bytes: swept.reduce((sum, one) => sum + one.diskBytes, 0) }, "swept");
+  return swept;
+};
