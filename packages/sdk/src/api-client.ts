@@ -10,6 +10,7 @@ export interface CallOptions {
 
 export interface ApiRequest extends CallOptions {
   readonly query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Sent as JSON. */
   readonly json?: unknown;
   /** Sent as octets: called again for each try. */
@@ -91,7 +92,7 @@ export class ApiClient {
 
   async #tried<T>({ method, path, request, read }: Tried<T>): Promise<T> {
     const signal = request.signal ?? NEVER;
-    const headers: Record<string, string> = { accept: "application/json" };
+    const headers: Record<string, string> = { accept: "application/json", ...request.headers };
     if (method !== "GET" && method !== "HEAD") headers["idempotency-key"] = this.newId();
     if (request.json !== undefined) headers["content-type"] = "application/json";
     if (request.octets !== undefined) {

@@ -4,7 +4,7 @@ export { CommandSession, type CommandExit } from "./command-session.ts";
 export { FetchTransport, type FetchTransportOptions } from "./fetch-transport.ts";
 export { Kiln } from "./kiln.ts";
 export type { OutputChunk } from "./output-buffer.ts";
-export type { ImportedImage, LayoutBlob, LayoutImport } from "./resources/images.ts";
+export type { ImportedImage, LayoutBlob, LayoutImport, PullOptions } from "./resources/images.ts";
 export { operationError, type FollowOptions } from "./resources/operations.ts";
 export type { LogOptions } from "./log-stream.ts";
 export type { ExecOptions } from "./resources/vms.ts";

@@ -1,4 +1,4 @@
-import type { DaemonStatus, DfReport, DoctorReport, KernelView } from "@kiln/protocol";
+import type { DaemonStatus, DfReport, DoctorReport, KernelView, PruneReport, PruneRequest } from "@kiln/protocol";
 import { systemClock, systemRandom, type Clock, type RandomSource } from "@kiln/std";
 import { ApiClient, type CallOptions } from "./api-client.ts";
 import { Images } from "./resources/images.ts";
@@ -47,6 +47,11 @@ export class Kiln implements Disposable {
   /** What lies on the disk. */
   df(options?: CallOptions): Promise<DfReport> {
     return this.#api.json("GET", "/v1/df", options);
+  }
+
+  /** Removes what nobody uses: unless told, VMs that have ended, old kernels, and blobs that no image has. */
+  prune(request: PruneRequest = {}, options: CallOptions = {}): Promise<PruneReport> {
+    return this.#api.json("POST", "/v1/prune", { json: request, signal: options.signal });
   }
 
   [Symbol.dispose](): void {

@@ -1,8 +1,9 @@
 import { isDigest } from "@kiln/protocol/ids";
 import { KilnError } from "@kiln/protocol/errors";
-import type { ImageView, ImportImageAnswer, OperationView } from "@kiln/protocol";
+import type { ImageDetails, ImageView, ImportImageAnswer, OperationView, RegistryCredentials } from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
 import { SDK_LIMITS } from "../limits.ts";
+import { registryAuthHeaders } from "../registry-auth.ts";
 
 export interface LayoutBlob {
   readonly sizeBytes: number;
@@ -15,12 +16,25 @@ export interface LayoutImport extends CallOptions {
   readonly reference: string;
   /** Which image of the index; null where it has only one. */
   readonly tag: string | null;
-  /** The layout's index.json. */
+  /** `linux/arm64`; unless told, what guests of the daemon's host are. */
+  readonly platform?: string | null | undefined;
+  /** The layout's index.json, or any index or manifest that the walk begins at. */
   readonly index: Uint8Array;
   /** Finds the blob of a digest. */
   readonly readBlob: (digest: string) => Promise<LayoutBlob>;
   /** Bytes sent so far, of those known to be missing. */
   readonly onProgress?: ((progress: { readonly doneBytes: number; readonly totalBytes: number }) => void) | undefined;
+}
+
+export interface PullOptions extends CallOptions {
+  /** `missing`: an image that is there is not looked for again. */
+  readonly pull?: "missing" | "always" | undefined;
+  /** `linux/arm64`; unless told, what guests of the daemon's host are. */
+  readonly platform?: string | null | undefined;
+  /** Speak plain HTTP to a registry that is not on the loopback. */
+  readonly plainHttp?: boolean | undefined;
+  /** For registries, by host; the daemon keeps none. */
+  readonly credentials?: RegistryCredentials | undefined;
 }
 
 export interface ImportedImage {
@@ -36,6 +50,8 @@ const sha256 = async (bytes: Uint8Array): Promise<string> => {
   return `sha256:${Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 };
 
+const pathOf = (reference: string): string => `/v1/images/${encodeURIComponent(reference)}`;
+
 /** Container images. */
 export class Images {
   readonly #api: ApiClient;
@@ -48,13 +64,31 @@ export class Images {
     return this.#api.json("GET", "/v1/images", options);
   }
 
-  /** Of an image that the daemon fetches by itself (`deb:`). The operation's `result` is the image's digest. */
-  pull(reference: string, options: CallOptions & { readonly pull?: "missing" | "always" } = {}): Promise<OperationView> {
-    return this.#api.json("POST", "/v1/images/pull", { json: { reference, pull: options.pull ?? "always" }, signal: options.signal });
+  /** Of an image that the daemon fetches by itself, from a registry or `deb:`. The operation's `result` is the image's digest. */
+  pull(reference: string, options: PullOptions = {}): Promise<OperationView> {
+    const { pull = "always", platform = null, plainHttp = false, credentials, signal } = options;
+    const json = { reference, pull, platform, plainHttp };
+    return this.#api.json("POST", "/v1/images/pull", { json, signal, headers: registryAuthHeaders(credentials) });
   }
 
+  /** By name, short name, digest or the beginning of one. Throws IMAGE_NOT_FOUND. */
+  inspect(reference: string, options: CallOptions = {}): Promise<ImageDetails> {
+    return this.#api.json("GET", pathOf(reference), options);
+  }
+
+  /** Gives an image a further name; what that named before loses it. */
+  tag(source: string, target: string, options: CallOptions = {}): Promise<ImageView> {
+    return this.#api.json("POST", "/v1/images/tag", { json: { source, target }, signal: options.signal });
+  }
+
+  /** A blob of an image: a manifest, a config, a layer as it was packed. */
+  readBlob(digest: string, options: CallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
+    return this.#api.stream(`/v1/content/${encodeURIComponent(digest)}`, options);
+  }
+
+  /** Removes a name, and with the last one what only that image needed. */
   async remove(reference: string, options: CallOptions = {}): Promise<void> {
-    await this.#api.json("DELETE", `/v1/images/${encodeURIComponent(reference)}`, options);
+    await this.#api.json("DELETE", pathOf(reference), options);
   }
 
   /**
@@ -68,7 +102,7 @@ export class Images {
     const sent = new SentBytes(layout.onProgress);
     for (let round = 0; round < ROUNDS; round += 1) {
       const answer = await this.#api.json<ImportImageAnswer>("POST", "/v1/images/import", {
-        json: { reference: layout.reference, root, tag: layout.tag },
+        json: { reference: layout.reference, root, tag: layout.tag, platform: layout.platform ?? null },
         signal,
       });
       if (answer.image !== null) return { image: answer.image, sentBytes: sent.doneBytes };

@@ -1,9 +1,10 @@
 import type { KilnError } from "@kiln/protocol/errors";
-import type { CreateVmRequest, ExecRequest, OperationView, VmView } from "@kiln/protocol";
+import type { CreateVmRequest, ExecRequest, OperationView, RegistryCredentials, VmView } from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
 import { CommandSession, type CommandExit } from "../command-session.ts";
 import { readLog, type LogOptions } from "../log-stream.ts";
 import type { OutputBuffer, OutputChunk } from "../output-buffer.ts";
+import { registryAuthHeaders } from "../registry-auth.ts";
 
 /** What an exec runs; the rest takes the schema's defaults. */
 export type ExecOptions = Omit<ExecRequest, "id"> & { readonly id?: string };
@@ -18,9 +19,16 @@ export class Vms {
     this.#api = api;
   }
 
-  /** The operation's `result` is the VM's id. With `start: true` it includes the start. */
-  create(request: CreateVmRequest, options: CallOptions = {}): Promise<OperationView> {
-    return this.#api.json("POST", "/v1/vms", { json: request, signal: options.signal });
+  /**
+   * The operation's `result` is the VM's id. With `start: true` it includes the start. `credentials` are for the pull
+   * of an image that is not there.
+   */
+  create(
+    request: CreateVmRequest,
+    options: CallOptions & { readonly credentials?: RegistryCredentials | undefined } = {},
+  ): Promise<OperationView> {
+    const { signal, credentials } = options;
+    return this.#api.json("POST", "/v1/vms", { json: request, signal, headers: registryAuthHeaders(credentials) });
   }
 
   list(options: CallOptions = {}): Promise<VmView[]> {
