@@ -75,7 +75,7 @@ const prepareLayers = async (): Promise<readonly Layer[]> => {
     content,
     platform: guestPlatform(process.arch),
   });
-  const lease = { hold: () => undefined, [Symbol.dispose]: () => undefined };
+  const lease = { hold: () => undefined, linger: () => undefined, [Symbol.dispose]: () => undefined };
   const quiet = { lease, onPhase: () => undefined, onProgress: () => undefined };
   const { image } = await source.fetch(REFERENCE, { signal: new AbortController().signal, ...quiet });
   const layers: Layer[] = [];

@@ -22,20 +22,31 @@ export interface RunOptions {
 /** A home of the test's own, driven through the command line as a user would; disposing of it stops its daemon and VMs. */
 export class TestHome implements AsyncDisposable {
   readonly path: string;
+  readonly #env: Readonly<Record<string, string>>;
+  /** What was made for it and goes with it. */
+  readonly #parent: string | null;
 
-  private constructor(path: string) {
+  private constructor(path: string, options: { parent?: string; env?: Readonly<Record<string, string>> } = {}) {
     this.path = path;
+    this.#parent = options.parent ?? null;
+    this.#env = options.env ?? {};
+  }
+
+  /** A home in a place that the caller made and removes. */
+  static at(path: string, env: Readonly<Record<string, string>> = {}): TestHome {
+    return new TestHome(path, { env });
   }
 
   /** `suffix` is appended to the directory's name, for homes with long names and spaces. */
-  static async create(suffix = ""): Promise<TestHome> {
-    return new TestHome(join(await mkdtemp(join(tmpdir(), "kiln-e2e-")), `home${suffix}`));
+  static async create(suffix = "", env: Readonly<Record<string, string>> = {}): Promise<TestHome> {
+    const parent = await mkdtemp(join(tmpdir(), "kiln-e2e-"));
+    return new TestHome(join(parent, `home${suffix}`), { parent, env });
   }
 
   /** Runs `kiln ARGS` to its end. */
   async kiln(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
     const child = spawn(KILN, args, {
-      env: { ...process.env, KILN_HOME: this.path, ...options.env },
+      env: { ...process.env, KILN_HOME: this.path, ...this.#env, ...options.env },
       cwd: options.cwd ?? tmpdir(),
       stdio: "pipe",
     });
@@ -87,7 +98,7 @@ export class TestHome implements AsyncDisposable {
     const ids = vms.stdout.split("\n").filter((id) => id !== "");
     if (ids.length > 0) await this.kiln(["rm", "-f", ...ids]);
     await this.kiln(["daemon", "stop"]);
-    await rm(join(this.path, ".."), { recursive: true, force: true });
+    if (this.#parent !== null) await rm(this.#parent, { recursive: true, force: true });
   }
 }
 

@@ -113,7 +113,7 @@ const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: Blo
     open: (digest) => shelf.open(digest),
     receive: async (digest, source, { size, signal }) => {
       using _lease = leases.begin();
-      leases.holdUpload(digest);
+      leases.holdForAWhile(digest);
       await shelf.ingest(source, { expected: { digest, size }, signal });
     },
   },
@@ -123,7 +123,7 @@ const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: Blo
       // what is found there stays until the caller has sent the rest
       const seen: ContentReader = {
         stat: (digest) => {
-          leases.holdUpload(digest);
+          leases.holdForAWhile(digest);
           return shelf.stat(digest);
         },
         read: (digest, how) => shelf.read(digest, how),

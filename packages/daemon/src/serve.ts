@@ -12,7 +12,7 @@ import { createApp } from "./http/app.ts";
 import { type CommandSockets, createCommandSockets } from "./http/command-socket.ts";
 import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
 import type { Core } from "./operations/core.ts";
-import { sweepUnused } from "./operations/sweep.ts";
+import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
 
@@ -38,6 +38,7 @@ export const serveHome = async (service: Service): Promise<void> => {
   const server = createHttpServer(composition, { ...service, paths, sockets, stop: () => stopped.resolve("the API") });
   using _socket = await listen(server, paths);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
+  void sweepRegularly(composition.core);
   log.info({ home: paths.home, version: service.version }, "the daemon is ready");
   log.info({ by: await stopped.promise }, "the daemon stops; its VMs run on");
   await shutDown(composition, { server, sockets });

@@ -177,10 +177,16 @@ export const causesOf = (error: Error): string[] => {
 export const asKilnError = (thrown: unknown): KilnError => {
   if (thrown instanceof KilnError) return thrown;
   const code = errnoOf(thrown);
-  if (code === "ENOSPC" || code === "EDQUOT") return new KilnError("DISK_FULL", "no space left on the device", { cause: thrown });
+  if (code === "ENOSPC" || code === "EDQUOT" || isSqliteFull(thrown))
+    return new KilnError("DISK_FULL", "no space left on the device", { cause: thrown });
   if (thrown instanceof Error && thrown.name === "AbortError") return new KilnError("CANCELLED", "cancelled", { cause: thrown });
   return new KilnError("INTERNAL", thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
 };
+
+/** SQLITE_FULL (sqlite.org/rescode.html). */
+const SQLITE_FULL = 13;
+
+const isSqliteFull = (thrown: unknown): boolean => thrown instanceof Error && "errcode" in thrown && thrown.errcode === SQLITE_FULL;
 
 /** The `code` of a Node system error, searched along the cause chain. */
 export const errnoOf = (thrown: unknown): string | null => {

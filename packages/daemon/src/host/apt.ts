@@ -290,7 +290,8 @@ const aptError = (error: ToolError): KilnError => {
     const match = pattern.exec(stderr);
     if (match !== null) return packageNotFound(match[1] === undefined || match[1] === "" ? "of that name" : match[1], error);
   }
-  if (/No space left on device/.test(stderr)) return new KilnError("DISK_FULL", "there is no room for apt's downloads", { cause: error });
+  if (/No space left on device|enough free space/.test(stderr))
+    return new KilnError("DISK_FULL", "there is no room for apt's downloads", { cause: error });
   if (/unmet dependencies|held broken packages|Unable to correct problems/.test(stderr)) {
     return new KilnError("PACKAGE_FETCH_FAILED", "the packages cannot be installed together", {
       cause: error,

@@ -26,7 +26,20 @@ test("I23 what several leases hold is held until the last has ended, however oft
 test("what a caller sends is held for a while", () => {
   const clock = new FakeClock();
   const leases = new ContentLeases(clock);
-  leases.holdUpload(DIGEST);
+  leases.holdForAWhile(DIGEST);
+  assert.equal(leases.isHeld(DIGEST), true);
+  clock.advance(11 * 60_000);
+  assert.equal(leases.isHeld(DIGEST), false);
+});
+
+test("what a failed pull has fetched is there for who tries again soon, and goes later", () => {
+  const clock = new FakeClock();
+  const leases = new ContentLeases(clock);
+  const lease = leases.begin();
+  lease.hold(DIGEST);
+  lease.linger();
+  lease[Symbol.dispose]();
+  assert.equal(leases.active, 0);
   assert.equal(leases.isHeld(DIGEST), true);
   clock.advance(11 * 60_000);
   assert.equal(leases.isHeld(DIGEST), false);

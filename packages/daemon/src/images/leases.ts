@@ -1,9 +1,8 @@
-import type { Digest } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
 import type { ContentLease } from "./ports.ts";
 
-/** A caller that sends blobs names them within this time, or sends them again. */
-const UPLOAD_MS = 10 * 60_000;
+/** A caller that sends blobs, or tries a failed pull again, does so within this time, or begins afresh. */
+const LINGER_MS = 10 * 60_000;
 
 /**
  * Which blobs (by digest) and rootfs (by key) are on their way to a name or a VM. A lease is taken before one looks
@@ -13,8 +12,8 @@ export class ContentLeases {
   readonly #clock: Clock;
   /** How many leases hold each name. */
   readonly #held = new Map<string, number>();
-  /** Until when each digest that a caller sends is kept. */
-  readonly #uploads = new Map<string, number>();
+  /** Until when each name is kept that no lease holds. */
+  readonly #lingering = new Map<string, number>();
   #active = 0;
 
   constructor(clock: Clock) {
@@ -25,30 +24,37 @@ export class ContentLeases {
   begin(): ContentLease {
     const mine = new Set<string>();
     this.#active += 1;
-    let ended = false;
+    let [ended, lingers] = [false, false];
     return {
       hold: (name) => {
         if (ended || mine.has(name)) return;
         mine.add(name);
         this.#held.set(name, (this.#held.get(name) ?? 0) + 1);
       },
+      linger: () => {
+        lingers = true;
+      },
       [Symbol.dispose]: () => {
         if (ended) return;
         ended = true;
         this.#active -= 1;
-        for (const name of mine) this.#letGo(name);
+        for (const name of mine) {
+          if (lingers) this.holdForAWhile(name);
+          this.#letGo(name);
+        }
       },
     };
   }
 
   /** For a caller who sends an image over several requests. */
-  holdUpload(digest: Digest): void {
-    this.#forgetOldUploads();
-    this.#uploads.set(digest, this.#clock.monotonicMs() + UPLOAD_MS);
+  holdForAWhile(name: string): void {
+    const now = this.#clock.monotonicMs();
+    for (const [other, until] of this.#lingering) if (until <= now) this.#lingering.delete(other);
+    this.#lingering.set(name, now + LINGER_MS);
   }
 
   isHeld(name: string): boolean {
-    return this.#held.has(name) || (this.#uploads.get(name) ?? -Infinity) > this.#clock.monotonicMs();
+    return this.#held.has(name) || (this.#lingering.get(name) ?? -Infinity) > this.#clock.monotonicMs();
   }
 
   /** Work that is storing something now. */
@@ -60,10 +66,5 @@ export class ContentLeases {
     const count = (this.#held.get(name) ?? 0) - 1;
     if (count > 0) this.#held.set(name, count);
     else this.#held.delete(name);
-  }
-
-  #forgetOldUploads(): void {
-    const now = this.#clock.monotonicMs();
-    for (const [digest, until] of this.#uploads) if (until <= now) this.#uploads.delete(digest);
   }
 }

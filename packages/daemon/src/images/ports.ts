@@ -75,6 +75,8 @@ export interface ContentShelf extends ContentReader {
 export interface ContentLease extends Disposable {
   /** A blob's digest or a rootfs key, from now on; to be called before one looks whether it is there. */
   hold(name: string): void;
+  /** What it holds stays for some minutes after its end: whoever tries again finds it. */
+  linger(): void;
 }
 
 /** Work that ends with a blob in the store. */

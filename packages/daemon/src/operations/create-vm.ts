@@ -5,7 +5,7 @@ import { type ResolvedCommand, resolveCommand } from "../images/command.ts";
 import { suits } from "../images/host-platform.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, nowIso } from "./core.ts";
-import { type CallerFacts, fetchImage, followWork, sourceRequest } from "./images.ts";
+import { buildRootfs, type CallerFacts, fetchImage, followWork, sourceRequest } from "./images.ts";
 import { proposeName } from "./names.ts";
 import type { OperationContext } from "./operation.ts";
 import { removeVm } from "./remove-vm.ts";
@@ -42,7 +42,7 @@ const createVm = async (core: Core, request: NamedCreate, context: OperationCont
     core.pipeline.ensureKernel({ ...options, signal }),
   ]);
   const command = resolveCommand(image.image.config, request);
-  const rootfs = await core.pipeline.ensureRootfs(image, options);
+  const rootfs = await buildRootfs(core, image, options);
   context.phase("reserve");
   context.signal.throwIfAborted();
   return core.vms.reserve({

@@ -10,10 +10,10 @@ import {
 import type { ImportPlan } from "../images/import-plan.ts";
 import { parsePlatform } from "../images/host-platform.ts";
 import type { SourceRequest } from "../images/ports.ts";
-import type { ImageRecord } from "../images/records.port.ts";
+import type { ImageRecord, RootfsRecord } from "../images/records.port.ts";
 import { canonicalReference, findImage, parseImageReference } from "../images/reference.ts";
 import type { WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
-import type { WantedImage } from "../pipeline/pipeline.ts";
+import { isDiskFull, type WantedImage } from "../pipeline/pipeline.ts";
 import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
 import { toImageDetails, toImageView } from "./report-images.ts";
@@ -57,9 +57,22 @@ export const followWork = (context: OperationContext): ((progress: WorkProgress)
 /** The image under a name, and no garbage of what the name meant before. */
 export const fetchImage = async (core: Core, wanted: WantedImage, options: WorkOptions): Promise<ImageRecord> => {
   const before = findImage(wanted.reference, core.images);
-  const record = await core.pipeline.ensureImage(wanted, options);
+  const record = await sweepIfFull(core, () => core.pipeline.ensureImage(wanted, options));
   if (before !== null && before.reference === record.reference && before.root !== record.root) await sweepUnused(core);
   return record;
+};
+
+/** The rootfs of an image; a build that found no room leaves none of its own behind. */
+export const buildRootfs = async (core: Core, image: ImageRecord, options: WorkOptions): Promise<RootfsRecord> =>
+  sweepIfFull(core, () => core.pipeline.ensureRootfs(image, options));
+
+const sweepIfFull = async <Result>(core: Core, work: () => Promise<Result>): Promise<Result> => {
+  try {
+    return await work();
+  } catch (error) {
+    if (isDiskFull(error)) await sweepUnused(core);
+    throw error;
+  }
 };
 
 /** An explicit pull shares its work with every create that wants the same image. */
@@ -72,7 +85,7 @@ export const beginPullImage = (core: Core, request: PullImage, { idempotencyKey,
       const options = { signal: context.signal, onProgress: followWork(context) };
       const wanted = { ...sourceRequest(request, credentials), reference: request.reference, pull: request.pull, lease };
       const image = await fetchImage(core, wanted, options);
-      await core.pipeline.ensureRootfs(image, options);
+      await buildRootfs(core, image, options);
       return image.image.manifestDigest;
     },
     idempotencyKey === null ? null : { key: idempotencyKey, request },

@@ -21,3 +21,17 @@ export const sweepUnused = async (core: Core): Promise<readonly Swept[]> => {
   if (swept.length > 0) core.journal.info({ removed: swept.length, bytes: swept.reduce((sum, one) => sum + one.diskBytes, 0) }, "swept");
   return swept;
 };
+
+const SWEEP_EVERY_MS = 10 * 60_000;
+
+/** Sweeps now and then, until the daemon begins to end: what has lingered goes even if nobody asks for anything. */
+export const sweepRegularly = async (core: Core): Promise<void> => {
+  while (!core.stopping.aborted) {
+    try {
+      await core.clock.sleep(SWEEP_EVERY_MS, { signal: core.stopping });
+      await sweepUnused(core);
+    } catch (error) {
+      if (!core.stopping.aborted) core.journal.error({ error: String(error) }, "sweeping failed; it is tried again later");
+    }
+  }
+};

@@ -120,12 +120,18 @@ export class Pipeline {
     const present = await find();
     // a name that leads where it led costs one question, and nothing is fetched
     if (present !== null && (await source.resolve(reference, request)) === present.root) return present;
-    const fetched = await source.fetch(reference, {
-      ...{ ...request, platform, lease, onParts: (parts: readonly OperationPart[]) => context.parts(parts) },
-      share: (work, options) => this.#shareBlob(work, options),
-    });
-    await this.#parts.checkpoint("image.fetched");
-    return this.recordImage(reference, fetched);
+    try {
+      const fetched = await source.fetch(reference, {
+        ...{ ...request, platform, lease, onParts: (parts: readonly OperationPart[]) => context.parts(parts) },
+        share: (work, options) => this.#shareBlob(work, options),
+      });
+      await this.#parts.checkpoint("image.fetched");
+      return this.recordImage(reference, fetched);
+    } catch (error) {
+      // where there is no room, whole layers of half an image are in the way
+      if (!isDiskFull(error)) lease.linger();
+      throw error;
+    }
   }
 
   /** A blob is fetched once for all who want it, whatever image they want it for. */
@@ -227,6 +233,8 @@ export class Pipeline {
     );
   }
 }
+
+export const isDiskFull = (error: unknown): boolean => error instanceof KilnError && error.code === "DISK_FULL";
 
 const notFound = (reference: string, other: ImageRecord | null, wanted: { platform: Platform; pull: WantedImage["pull"] }): KilnError => {
   const platform = platformText(wanted.platform);
