@@ -1,0 +1,61 @@
+import { createHash } from "node:crypto";
+import type { LookupFunction } from "node:net";
+import type { Clock } from "@kiln/std";
+import type { RegistryLimits } from "./limits.ts";
+import { type HostSettings, NO_SETTINGS, type Registries, type RegistryConfig } from "./registry-config.ts";
+import { RegistryHost } from "./registry-host.ts";
+import { Tokens } from "./tokens.ts";
+import { type Certificates, readCertificates } from "./trust.ts";
+
+interface HostsParts {
+  readonly config: RegistryConfig;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly limits: RegistryLimits;
+  readonly clock: Clock;
+  readonly userAgent: string;
+  readonly lookup?: LookupFunction | undefined;
+}
+
+interface OpenHost {
+  readonly host: RegistryHost;
+  /** Of all that it was made from; with another the host is made anew. */
+  readonly fingerprint: string;
+}
+
+/** One object for each host, for as long as its settings stay what they are. */
+export class RegistryHosts implements AsyncDisposable {
+  readonly #parts: HostsParts;
+  readonly #tokens: Tokens;
+  readonly #hosts = new Map<string, OpenHost>();
+  /** Hosts whose settings changed: what they are doing they may end. */
+  readonly #retired: RegistryHost[] = [];
+
+  constructor(parts: HostsParts) {
+    this.#parts = parts;
+    this.#tokens = new Tokens(parts);
+  }
+
+  /** `address`: what to connect to under this name, where that is another. Throws REGISTRY_CONFIG_INVALID. */
+  async open(name: string, address: string, registries: Registries): Promise<RegistryHost> {
+    const settings = registries.get(name) ?? NO_SETTINGS;
+    const certificates = await readCertificates([name, address], settings, this.#parts.config.certificateDirs);
+    const fingerprint = fingerprintOf(settings, certificates);
+    const known = this.#hosts.get(address);
+    if (known?.fingerprint === fingerprint) return known.host;
+    if (known !== undefined) this.#retired.push(known.host);
+    const host = new RegistryHost({ ...this.#parts, tokens: this.#tokens, name: address, settings, certificates });
+    this.#hosts.set(address, { host, fingerprint });
+    return host;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const hosts = [...this.#retired.splice(0), ...[...this.#hosts.values()].map(({ host }) => host)];
+    this.#hosts.clear();
+    await Promise.all(hosts.map((host) => host[Symbol.asyncDispose]()));
+  }
+}
+
+const fingerprintOf = (settings: HostSettings, certificates: Certificates): string =>
+  createHash("sha256")
+    .update(JSON.stringify([settings, certificates]))
+    .digest("hex");
