@@ -15,10 +15,12 @@ import type { BlobReceiver, ImageImporter } from "./http/parts.ts";
 import { guestPlatform, parsePlatform } from "./images/host-platform.ts";
 import { planImport } from "./images/import-plan.ts";
 import { ContentLeases } from "./images/leases.ts";
-import type { ContentReader, ResolvedImage } from "./images/ports.ts";
+import type { ContentReader, ImageSource, ResolvedImage } from "./images/ports.ts";
+import { parseImageReference } from "./images/reference.ts";
 import { rootfsKey } from "./images/rootfs-key.ts";
 import type { Core, Journal } from "./operations/core.ts";
 import { RecordedWork } from "./operations/joined-work.ts";
+import type { RegistryImageSource } from "./registry/registry-image.ts";
 import { Operations } from "./operations/operations.ts";
 import { RunningVms } from "./operations/running-vms.ts";
 import { CHECKPOINTS, type CheckpointName } from "./pipeline/checkpoints.ts";
@@ -35,7 +37,7 @@ import { QemuDriver } from "./vmm/qemu/driver.ts";
 import type { Driver } from "./vms/driver.port.ts";
 
 /** The composition root: the only file that names concrete adapters. */
-export interface Composition extends Disposable {
+export interface Composition extends AsyncDisposable {
   readonly core: Core;
   readonly blobs: BlobReceiver;
   readonly importer: ImageImporter;
@@ -43,10 +45,12 @@ export interface Composition extends Disposable {
   readonly beginStop: () => void;
 }
 
+const HOST_REGISTRIES = "/etc/kiln/registries.toml";
 /** Waiting callers of a boot; past it a create is refused with QUEUE_FULL. */
 const BOOT_QUEUE = 1024;
 
-export const compose = (config: Config, paths: HomePaths, journal: Journal): Composition => {
+export const compose = (parts: { config: Config; paths: HomePaths; journal: Journal; version: string }): Composition => {
+  const { config, paths, journal, version } = parts;
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(paths.database);
   const artifacts = new SqliteArtifactStore(database);
@@ -60,9 +64,10 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
   const rootfsFiles = new RootfsDirectory({ directory: paths.rootfs, stagingDir: paths.staging, blobPath: (digest) => shelf.path(digest) });
   const kernelSets = new KernelDirectory({ directory: paths.kernels, stagingDir: paths.staging, agentPath: config.agentPath, apt, clock });
   const disks = createDisks(paths);
+  const registry = createRegistrySource({ shelf, paths, version });
   const pipeline = new Pipeline({
     ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
-    sources: [new DebImageSource({ apt, content: shelf, platform })],
+    sources: [new DebImageSource({ apt, content: shelf, platform }), registry],
     ...{ platform, distinguish: createDistinguish() },
     content: { isComplete: (image) => isComplete(shelf, image) },
     rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
@@ -85,7 +90,35 @@ export const compose = (config: Config, paths: HomePaths, journal: Journal): Com
     core,
     beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
     ...createUploads(shelf, leases),
-    [Symbol.dispose]: () => database[Symbol.dispose](),
+    [Symbol.asyncDispose]: async () => {
+      await registry[Symbol.asyncDispose]();
+      database[Symbol.dispose]();
+    },
+  };
+};
+
+/** The client of registries, whose HTTP library is loaded at its first use: a daemon that starts for a `deb:` image does not wait for it. */
+const createRegistrySource = (parts: { shelf: ContentStore; paths: HomePaths; version: string }): ImageSource & AsyncDisposable => {
+  const { shelf, paths, version } = parts;
+  let loaded: Promise<RegistryImageSource> | null = null;
+  const load = (): Promise<RegistryImageSource> => {
+    loaded ??= Promise.all([import("./registry/registry-image.ts"), import("./registry/registry-config.ts")]).then(
+      ([{ RegistryImageSource: Source }, { loadRegistryConfig }]) =>
+        new Source({
+          ...{ content: shelf, env: process.env, clock: systemClock, random: systemRandom, userAgent: `kiln/${version}` },
+          // what the home says counts more than what the host says
+          config: loadRegistryConfig([HOST_REGISTRIES, paths.registries]),
+        }),
+    );
+    return loaded;
+  };
+  return {
+    accepts: (reference) => parseImageReference(reference).transport === "docker",
+    resolve: async (reference, options) => (await load()).resolve(reference, options),
+    fetch: async (reference, options) => (await load()).fetch(reference, options),
+    [Symbol.asyncDispose]: async () => {
+      await (await loaded)?.[Symbol.asyncDispose]();
+    },
   };
 };
 

@@ -30,7 +30,7 @@ const PROBE_MS = 30_000;
 export const serveHome = async (service: Service): Promise<void> => {
   const paths = homePaths(service.config.home);
   const log = pino({ level: process.env["KILN_LOG"] ?? "info", base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime });
-  using composition = compose(service.config, paths, log);
+  await using composition = compose({ config: service.config, paths, journal: log, version: service.version });
   requireKnownFailpoint();
   await reconcile(composition, paths);
   const stopped = Promise.withResolvers<string>();

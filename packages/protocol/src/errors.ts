@@ -93,6 +93,7 @@ export const ERROR_TABLE = {
   HOME_INVALID: row(500, 1, false, "choose another --home, or repair its owner and mode (0700)"),
   HOME_VERSION: row(500, 1, false, "use the version of Kiln that wrote this home, or choose another --home"),
   DAEMON_UNREACHABLE: row(503, 1, true, "see the daemon's log, or start it with `kiln daemon start`"),
+  INTERRUPTED: row(500, 1, true, "run the command again"),
   OPERATION_NOT_FOUND: row(404, 1, false, "list them with `kiln op ls -a`"),
   INTERNAL: row(500, 1, false, "this is a defect in Kiln; the daemon's log has the details"),
 } as const satisfies Record<string, ErrorRow>;

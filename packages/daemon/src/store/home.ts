@@ -19,6 +19,8 @@ export interface HomePaths {
   readonly vms: string;
   readonly staging: string;
   readonly cache: string;
+  /** A person's settings for registries; may be missing. */
+  readonly registries: string;
 }
 
 export const homePaths = (home: string): HomePaths => ({
@@ -33,6 +35,7 @@ export const homePaths = (home: string): HomePaths => ({
   vms: join(home, "vms"),
   staging: join(home, "staging"),
   cache: join(home, "cache"),
+  registries: join(home, "registries.toml"),
 });
 
 /** Makes the home where it is missing. Throws HOME_INVALID for one of another user or of another kind (I38), PERMISSION_DENIED. */
