@@ -1,6 +1,6 @@
-import type { Readable } from "node:stream";
+import { explainFailure } from "./connections.ts";
+import type { Body, RawAnswer } from "./exchange.ts";
 import { addressText, ExchangeError, plainText } from "./exchange-error.ts";
-import { explainFailure, type RawAnswer } from "./connections.ts";
 import type { RegistryLimits } from "./limits.ts";
 
 /** The head of an answer, and its body unread. */
@@ -13,7 +13,7 @@ export interface Answer {
   header(name: string): string | null;
   /** All values of a header. */
   headers(name: string): readonly string[];
-  readonly body: Readable;
+  readonly body: Body;
 }
 
 export const createAnswer = (raw: RawAnswer, where: { readonly url: URL; readonly isElsewhere: boolean }): Answer => {
@@ -21,7 +21,7 @@ export const createAnswer = (raw: RawAnswer, where: { readonly url: URL; readonl
     const value = raw.headers[name];
     return value === undefined ? [] : typeof value === "string" ? [value] : value;
   };
-  return { ...where, status: raw.statusCode, body: raw.body, headers, header: (name) => headers(name)[0] ?? null };
+  return { ...where, status: raw.status, body: raw.body, headers, header: (name) => headers(name)[0] ?? null };
 };
 
 /** The whole body. Throws ExchangeError REGISTRY_FAILED past the limit or for an encoding that was not asked for, REGISTRY_UNREACHABLE, or the signal's reason. */
@@ -41,7 +41,7 @@ export const readBody = async (answer: Answer, options: { limitBytes: number; si
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    for await (const chunk of body) {
       size += chunk.length;
       if (size > options.limitBytes)
         throw new ExchangeError("REGISTRY_FAILED", `${addressText(url)} has more than the ${options.limitBytes} bytes it may have`);
@@ -55,18 +55,19 @@ export const readBody = async (answer: Answer, options: { limitBytes: number; si
 };
 
 /** Lets go of a body that nobody reads; a short one is read to its end, so that its connection can be used again. */
-export const discardBody = async (answer: Answer, limits: RegistryLimits): Promise<void> => {
-  const { body } = answer;
-  const announced = Number(answer.header("content-length") ?? Number.NaN);
-  if (!(announced <= limits.refusalBytes)) {
-    body.on("error", () => undefined).destroy();
+export const discardBody = async ({ body, header }: Answer, limits: RegistryLimits): Promise<void> => {
+  if (!(Number(header("content-length") ?? Number.NaN) <= limits.refusalBytes)) {
+    body.destroy();
     return;
   }
-  const { promise, resolve } = Promise.withResolvers<void>();
-  // whatever ends it, it is gone: an error here says nothing about what the answer said
-  body
-    .on("error", () => resolve())
-    .on("close", () => resolve())
-    .resume();
-  await promise;
+  try {
+    let size = 0;
+    for await (const chunk of body) {
+      size += chunk.length;
+      if (size > limits.refusalBytes) return;
+    }
+  } catch (error) {
+    // whatever ended it, it is gone: that says nothing about what the head said
+    if (!(error instanceof Error)) throw error;
+  }
 };

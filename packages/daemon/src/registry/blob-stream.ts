@@ -126,7 +126,7 @@ class Transfer {
   /** The body's pieces. Time counts while the network is waited for, not while the disk is. */
   async *#chunks(answer: Answer): AsyncGenerator<Uint8Array> {
     const { slowWindowMs, slowWindowBytes } = this.#limits;
-    const iterator = (answer.body as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
+    const iterator = answer.body[Symbol.asyncIterator]();
     let [waitedMs, bytes] = [0, 0];
     try {
       for (;;) {
@@ -147,7 +147,7 @@ class Transfer {
         [waitedMs, bytes] = [0, 0];
       }
     } finally {
-      answer.body.on("error", () => undefined).destroy();
+      answer.body.destroy();
     }
   }
 }

@@ -3,6 +3,7 @@ import type { SecureContext } from "node:tls";
 import { errnoOf } from "@kiln/protocol";
 import { Agent, buildConnector, type Dispatcher, ProxyAgent } from "undici";
 import { type AddressScope, addressScope, isLoopbackName, mayLead } from "./addresses.ts";
+import { exchange, type RawAnswer } from "./exchange.ts";
 import { ExchangeError } from "./exchange-error.ts";
 import type { RegistryLimits } from "./limits.ts";
 import { proxyFor } from "./proxies.ts";
@@ -15,8 +16,6 @@ export interface OutgoingRequest {
   readonly body?: string;
   readonly signal: AbortSignal;
 }
-
-export type RawAnswer = Pick<Dispatcher.ResponseData, "statusCode" | "headers" | "body">;
 
 export interface ConnectionOptions {
   /** `host[:port]`, as in URLs. */
@@ -69,16 +68,10 @@ export class Connections implements AsyncDisposable {
     const { url, signal } = request;
     signal.throwIfAborted();
     try {
-      return await this.#dispatcher(url).request({
-        origin: url.origin,
-        path: `${url.pathname}${url.search}`,
-        method: request.method,
-        headers: { ...request.headers },
-        body: request.body ?? null,
-        signal,
-        headersTimeout: this.#options.limits.headersMs,
-        bodyTimeout: this.#options.limits.idleMs,
-      });
+      const { headersMs, idleMs } = this.#options.limits;
+      const [path, headers, body] = [`${url.pathname}${url.search}`, { ...request.headers }, request.body ?? null];
+      const asked = { origin: url.origin, path, method: request.method, headers, body, headersTimeout: headersMs, bodyTimeout: idleMs };
+      return await exchange(this.#dispatcher(url), asked, signal);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       throw explainFailure(error, url);

@@ -79,7 +79,7 @@ const readWords = async (answer: Answer, { limits, signal }: RefusalOptions): Pr
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+    for await (const chunk of answer.body) {
       chunks.push(chunk);
       size += chunk.length;
       if (size > limits.refusalBytes) break;

@@ -1,5 +1,4 @@
 import type { LookupFunction } from "node:net";
-import { Readable } from "node:stream";
 import type { RegistryCredential } from "@kiln/protocol";
 import { type Clock, Semaphore } from "@kiln/std";
 import { isLoopbackName } from "./addresses.ts";
@@ -8,6 +7,7 @@ import { BoundedMap } from "./bounded-map.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
 import { Connections, type OutgoingRequest } from "./connections.ts";
 import { basicAuthorization, identityOf } from "./credentials.ts";
+import { bodyOf } from "./exchange.ts";
 import { ExchangeError } from "./exchange-error.ts";
 import type { RegistryLimits } from "./limits.ts";
 import { sendFollowing } from "./redirects.ts";
@@ -161,7 +161,7 @@ export class RegistryHost implements AsyncDisposable {
       const { signal } = request;
       const body = await readBody(answer, { limitBytes: this.#parts.limits.refusalBytes, signal });
       if (SAYS_TLS.test(Buffer.from(body).toString("latin1"))) return { answer: null, error: null };
-      return { answer: { ...answer, body: Readable.from([body]) }, error: null };
+      return { answer: { ...answer, body: bodyOf(body) }, error: null };
     } catch (error) {
       request.signal.throwIfAborted();
       if (!(error instanceof ExchangeError) || (error.connection !== "cut" && error.connection !== "garbled")) throw error;
