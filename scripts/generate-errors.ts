@@ -90,6 +90,7 @@ const HOST = {
   HOME_INVALID: "The home is not a directory, belongs to somebody else, or holds other things.",
   HOME_VERSION: "A newer version of Kiln wrote the home.",
   DAEMON_UNREACHABLE: "No daemon answers on the home's socket, and none could be started, or it went away in the middle.",
+  INTERRUPTED: "The daemon ended while the work was under way, and what had been done was taken back.",
   OPERATION_NOT_FOUND: "There is no operation with that id, or it is so old that it was forgotten.",
   INTERNAL: "Something happened that Kiln has no word for.",
 } as const satisfies Meanings;
