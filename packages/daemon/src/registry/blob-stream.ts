@@ -96,7 +96,7 @@ class Transfer {
     const accepted = from === 0 ? [200] : [200, 206, 416];
     const answer = await this.#endpoint.ask(
       { method: "GET", object: `blobs/${digest}`, headers, accepted, signal },
-      { limits: this.#limits, clock: this.#clock },
+      { limits: this.#limits, clock: this.#clock, missing: "REGISTRY_FAILED" },
     );
     const wrong = this.#complaintAbout(answer, from);
     if (wrong === null) return answer;

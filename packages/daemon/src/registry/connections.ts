@@ -1,7 +1,7 @@
 import type { LookupFunction, Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { errnoOf } from "@kiln/protocol";
-import { Agent, buildConnector, type Dispatcher, ProxyAgent } from "undici";
+import { Agent, buildConnector, type Dispatcher, errors, ProxyAgent } from "undici";
 import { type AddressScope, addressScope, isLoopbackName, mayLead } from "./addresses.ts";
 import { exchange, type RawAnswer } from "./exchange.ts";
 import { ExchangeError } from "./exchange-error.ts";
@@ -213,7 +213,7 @@ export const explainFailure = (thrown: unknown, { host, hostname }: URL): Exchan
   if (NO_TLS.test(code)) return unreachable(`${host} does not speak TLS as it should`, { connection: "no-tls" });
   if (UNTRUSTED.test(code))
     return unreachable(`${host} cannot be trusted: ${cause.message}`, { connection: "untrusted", hint: TRUST_HINT });
-  if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW") {
+  if (cause instanceof errors.HTTPParserError || code === "UND_ERR_HEADERS_OVERFLOW") {
     return new ExchangeError("REGISTRY_FAILED", `${host} does not speak HTTP as it should`, {
       cause,
       again: "soon",

@@ -1,7 +1,7 @@
 import type { ErrorCode } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
 import { z } from "zod";
-import { type Answer, discardBody } from "./answer.ts";
+import type { Answer } from "./answer.ts";
 import { type Again, ExchangeError, plainText } from "./exchange-error.ts";
 import type { RegistryLimits } from "./limits.ts";
 
@@ -23,6 +23,8 @@ export interface RefusalOptions {
   readonly signal: AbortSignal;
   /** Whether it is a login that was refused, wherever that is. */
   readonly isLogin?: boolean;
+  /** What it means that the thing is not there; by default that there is no such image. */
+  readonly missing?: ErrorCode;
 }
 
 /** An answer that is not what was asked for, as an error with the server's own words. Reads the body. */
@@ -35,17 +37,17 @@ export const refusalError = async (answer: Answer, options: RefusalOptions): Pro
   if (options.isLogin === true) return new ExchangeError(loginCode(status), said, { again: isPassing ? "soon" : "never" });
   // a storage refuses an address whose signature has expired; the registry makes a new one
   const isExpired = answer.isElsewhere && (status === 401 || status === 403);
-  return new ExchangeError(codeOf(answer), said, { again: isPassing || isExpired ? "soon" : "never" });
+  return new ExchangeError(codeOf(answer, options.missing), said, { again: isPassing || isExpired ? "soon" : "never" });
 };
 
 /** OAuth2 refuses a token that is no longer valid with 400. */
 const loginCode = (status: number): ErrorCode =>
   status === 400 || status === 401 || status === 403 ? "REGISTRY_UNAUTHORIZED" : "REGISTRY_FAILED";
 
-const codeOf = ({ status, isElsewhere }: Answer): ErrorCode => {
+const codeOf = ({ status, isElsewhere }: Answer, missing: ErrorCode = "IMAGE_NOT_FOUND"): ErrorCode => {
   if (isElsewhere) return "REGISTRY_FAILED";
   if (status === 401 || status === 403) return "REGISTRY_UNAUTHORIZED";
-  return status === 404 || status === 410 ? "IMAGE_NOT_FOUND" : "REGISTRY_FAILED";
+  return status === 404 || status === 410 ? missing : "REGISTRY_FAILED";
 };
 
 const busyError = (answer: Answer, said: string, { limits, clock }: RefusalOptions): ExchangeError => {
@@ -72,10 +74,6 @@ const durationText = (ms: number): string => {
 };
 
 const readWords = async (answer: Answer, { limits, signal }: RefusalOptions): Promise<string> => {
-  if (Number(answer.header("content-length") ?? 0) > limits.refusalBytes) {
-    await discardBody(answer, limits);
-    return "";
-  }
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
