@@ -101,6 +101,8 @@ describe("run in the foreground", () => {
       tty: null,
       stdin: true,
       network: "none",
+      platform: null,
+      plainHttp: false,
       labels: { k: "v" },
       autoRemove: true,
       name: "web",

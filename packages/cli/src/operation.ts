@@ -2,11 +2,11 @@ import type { OperationView } from "@kiln/protocol";
 import { KilnError } from "@kiln/protocol/errors";
 import type { Kiln } from "@kiln/sdk";
 import type { CommandContext } from "./context.ts";
-import { progressOf, type ProgressLine } from "./render/progress.ts";
+import { progressOf, type ProgressBlock } from "./render/progress.ts";
 
 export interface Following {
   readonly kiln: Kiln;
-  readonly progress: ProgressLine;
+  readonly progress: ProgressBlock;
   /** An interruption ends the operation, not only the waiting. */
   readonly cancel: boolean;
 }
@@ -17,14 +17,16 @@ const UNDO_MS = 15_000;
 /** Follows an operation to its end with progress; throws what made it fail. */
 export const followOperation = async (context: CommandContext, operation: OperationView, following: Following): Promise<OperationView> => {
   const { kiln } = following;
-  const onChange = context.host.stderr.isTTY ? (change: OperationView) => following.progress.show(progressOf(change)) : undefined;
+  const onChange = context.host.stderr.isTTY
+    ? (change: OperationView) => following.progress.show(operation.id, progressOf(change))
+    : undefined;
   try {
     return await kiln.operations.result(operation, { signal: context.signal, onChange });
   } catch (error) {
     if (context.signal.aborted && following.cancel) await cancelOperation(kiln, operation.id);
     throw error;
   } finally {
-    await following.progress.clear();
+    await following.progress.clear(operation.id);
   }
 };
 
@@ -39,3 +41,12 @@ const cancelOperation = async (kiln: Kiln, id: string): Promise<void> => {
     throw error;
   }
 };
+
+/** What `--no-wait` prints: the operation, and which one it waits for if the daemon says so. */
+export const begun = (operation: OperationView): { readonly operation: string; readonly joined: string | null } => ({
+  operation: operation.id,
+  joined: operation.joined,
+});
+
+export const printBegun = (context: CommandContext, operation: OperationView): Promise<void> =>
+  context.json ? context.printJson(begun(operation)) : context.print(`${operation.id}\n`);

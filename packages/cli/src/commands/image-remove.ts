@@ -1,13 +1,14 @@
 import { KilnError } from "@kiln/protocol/errors";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { forEachName } from "../names.ts";
+import { escapeControl } from "../render/escape.ts";
 
 const spec: CommandSpec = {
   configure: (command) =>
     command
-      .argument("<image...>", "references, as `kiln images` shows them")
+      .argument("<image...>", "names, or digests and their beginnings, as `kiln images` shows them")
       .option("-f, --force", "one that is not there is no error")
-      .addHelpText("after", examples("kiln rmi deb:busybox-static")),
+      .addHelpText("after", examples("kiln rmi alpine:3.20", "kiln rmi 3f5b8a0c1d2e", "kiln rmi deb:busybox-static")),
   run: async (context, command) => {
     const { force = false } = command.opts<{ readonly force?: boolean }>();
     const kiln = await context.connect();
@@ -22,7 +23,7 @@ const spec: CommandSpec = {
           throw error;
         }
       },
-      print: ({ removed }, reference) => (removed ? reference : null),
+      print: ({ removed }, reference) => (removed ? escapeControl(reference) : null),
     });
   },
 };

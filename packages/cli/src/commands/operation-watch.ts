@@ -1,7 +1,7 @@
 import type { OperationView } from "@kiln/protocol";
 import { operationError } from "@kiln/sdk";
 import { examples, type CommandSpec } from "../command-spec.ts";
-import { ProgressLine, progressOf, renderProgress } from "../render/progress.ts";
+import { ProgressBlock, progressOf, renderProgress } from "../render/progress.ts";
 
 const spec: CommandSpec = {
   configure: (command) =>
@@ -11,13 +11,13 @@ const spec: CommandSpec = {
   run: async (context, command) => {
     const [id = ""] = command.args;
     const kiln = await context.connect();
-    await using progress = new ProgressLine(context.host, { json: context.json });
+    await using progress = new ProgressBlock(context.host, { json: context.json });
     let last: OperationView | null = null;
     let phase: string | null = null;
     for await (const operation of kiln.operations.watch(id, { signal: context.signal })) {
       last = operation;
       if (context.json) await context.printJson(operation);
-      else if (context.host.stderr.isTTY) progress.show(progressOf(operation));
+      else if (context.host.stderr.isTTY) progress.show(id, progressOf(operation));
       else if (operation.phase !== phase) await context.print(`${renderProgress(progressOf(operation))}\n`);
       phase = operation.phase;
     }

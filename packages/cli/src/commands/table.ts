@@ -10,6 +10,7 @@ export interface CommandEntry {
 
 /** Commands that only hold others. */
 export const GROUPS: Readonly<Record<string, string>> = {
+  image: "Images: the same commands by docker's other names",
   kernel: "Kernels that VMs boot",
   op: "Operations: what the daemon does and did",
   daemon: "The daemon of this home",
@@ -33,6 +34,17 @@ export const COMMANDS: readonly CommandEntry[] = [
   { path: ["pull"], summary: "Fetch images", load: () => import("./image-pull.ts") },
   { path: ["images"], summary: "List images", load: () => import("./image-list.ts") },
   { path: ["rmi"], summary: "Remove images", load: () => import("./image-remove.ts") },
+  { path: ["tag"], summary: "Give an image a further name", load: () => import("./image-tag.ts") },
+  { path: ["load"], summary: "Load images from an archive", load: () => import("./image-load.ts") },
+  { path: ["save"], summary: "Save images to an archive", load: () => import("./image-save.ts") },
+  { path: ["image", "ls"], aliases: ["list"], summary: "List images", load: () => import("./image-list.ts") },
+  { path: ["image", "inspect"], summary: "Show everything about images, as JSON", load: () => import("./image-inspect.ts") },
+  { path: ["image", "pull"], summary: "Fetch images", load: () => import("./image-pull.ts") },
+  { path: ["image", "rm"], aliases: ["remove"], summary: "Remove images", load: () => import("./image-remove.ts") },
+  { path: ["image", "tag"], summary: "Give an image a further name", load: () => import("./image-tag.ts") },
+  { path: ["image", "load"], summary: "Load images from an archive", load: () => import("./image-load.ts") },
+  { path: ["image", "save"], summary: "Save images to an archive", load: () => import("./image-save.ts") },
+  { path: ["image", "prune"], summary: "Remove what no image needs", load: () => import("./image-prune.ts") },
   { path: ["kernel", "ls"], aliases: ["list"], summary: "List kernels", load: () => import("./kernel-list.ts") },
   { path: ["op", "ls"], aliases: ["list"], summary: "List operations", load: () => import("./operation-list.ts") },
   { path: ["op", "inspect"], summary: "Show everything about operations, as JSON", load: () => import("./operation-inspect.ts") },
@@ -40,6 +52,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { path: ["op", "cancel"], summary: "Cancel operations", load: () => import("./operation-cancel.ts") },
   { path: ["doctor"], summary: "Check what this machine can do", load: () => import("./host-doctor.ts") },
   { path: ["df"], summary: "Show what takes room on the disk", load: () => import("./host-df.ts") },
+  { path: ["prune"], summary: "Remove what nobody uses", load: () => import("./host-prune.ts") },
   { path: ["daemon", "start"], summary: "Start the daemon", load: () => import("./daemon-start.ts") },
   { path: ["daemon", "stop"], summary: "Stop the daemon; VMs run on", load: () => import("./daemon-stop.ts") },
   { path: ["daemon", "status"], summary: "Show whether the daemon runs", load: () => import("./daemon-status.ts") },

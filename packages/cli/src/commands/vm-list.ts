@@ -1,3 +1,4 @@
+import { familiarName } from "@kiln/formats/oci/reference";
 import type { VmView } from "@kiln/protocol";
 import { KilnError } from "@kiln/protocol/errors";
 import { collect, examples, type CommandSpec } from "../command-spec.ts";
@@ -47,7 +48,7 @@ export const renderVms = (vms: readonly VmView[], options: { readonly nowMs: num
   const cut = (text: string, length: number) => (options.truncate ? ellipsis(text, length) : text);
   const rows = vms.map((vm) => [
     vm.id,
-    cut(vm.image, 40),
+    cut(familiarName(vm.image), 40),
     vm.command.length === 0 ? "-" : cut(JSON.stringify(vm.command.join(" ")), 24),
     formatAge(vm.createdAt, options.nowMs),
     describeState(vm, options.nowMs),

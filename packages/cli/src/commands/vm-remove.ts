@@ -2,7 +2,7 @@ import { KilnError } from "@kiln/protocol/errors";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { forEachName } from "../names.ts";
 import { followOperation } from "../operation.ts";
-import { ProgressLine } from "../render/progress.ts";
+import { ProgressBlock } from "../render/progress.ts";
 
 const spec: CommandSpec = {
   configure: (command) =>
@@ -14,7 +14,7 @@ const spec: CommandSpec = {
     const { force = false } = command.opts<{ readonly force?: boolean }>();
     const kiln = await context.connect();
     const { signal } = context;
-    await using progress = new ProgressLine(context.host, { json: context.json });
+    await using progress = new ProgressBlock(context.host, { json: context.json });
     return await forEachName(context, {
       names: command.args,
       act: async (name) => {

@@ -3,7 +3,7 @@ import { parseSeconds } from "../arguments/numbers.ts";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { forEachName } from "../names.ts";
 import { followOperation } from "../operation.ts";
-import { ProgressLine } from "../render/progress.ts";
+import { ProgressBlock } from "../render/progress.ts";
 
 const ignoreStopped = (error: unknown): void => {
   if (!(error instanceof KilnError && error.code === "VM_NOT_RUNNING")) throw error;
@@ -19,7 +19,7 @@ const spec: CommandSpec = {
     const { time: timeoutMs } = command.opts<{ readonly time?: number }>();
     const kiln = await context.connect();
     const { signal } = context;
-    await using progress = new ProgressLine(context.host, { json: context.json });
+    await using progress = new ProgressBlock(context.host, { json: context.json });
     const stop = async (name: string): Promise<void> => {
       await followOperation(context, await kiln.vms.stop(name, { timeoutMs, signal }), { kiln, progress, cancel: false });
     };

@@ -5,7 +5,7 @@ import { beforeCommand } from "../failure.ts";
 import { attachAndStart } from "../guest/foreground.ts";
 import { forEachName } from "../names.ts";
 import { followOperation } from "../operation.ts";
-import { ProgressLine } from "../render/progress.ts";
+import { ProgressBlock } from "../render/progress.ts";
 
 interface StartOptions {
   readonly attach?: boolean;
@@ -36,7 +36,7 @@ const spec: CommandSpec = {
     }
     const kiln = await context.connect();
     const { signal } = context;
-    await using progress = new ProgressLine(context.host, { json: context.json });
+    await using progress = new ProgressBlock(context.host, { json: context.json });
     return await forEachName(context, {
       names: command.args,
       act: async (name) => {

@@ -2,7 +2,7 @@ import { parseSeconds } from "../arguments/numbers.ts";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { forEachName } from "../names.ts";
 import { followOperation } from "../operation.ts";
-import { ProgressLine } from "../render/progress.ts";
+import { ProgressBlock } from "../render/progress.ts";
 
 const spec: CommandSpec = {
   configure: (command) =>
@@ -14,7 +14,7 @@ const spec: CommandSpec = {
     const { time: timeoutMs } = command.opts<{ readonly time?: number }>();
     const kiln = await context.connect();
     const { signal } = context;
-    await using progress = new ProgressLine(context.host, { json: context.json });
+    await using progress = new ProgressBlock(context.host, { json: context.json });
     return await forEachName(context, {
       names: command.args,
       act: async (name) => {

@@ -6,10 +6,22 @@ const optionWords = (option: OptionWord): string[] => (option.short === null ? [
 
 const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
-/** Commands whose arguments are names of VMs: asked of the daemon when completing. */
-const TAKES_NAMES = new Set(["start", "stop", "restart", "kill", "rm", "exec", "attach", "logs", "inspect", "wait"]);
+type Named = "vm" | "image";
 
-const NAMES = `kiln ps -a --json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d'"' -f4`;
+/** Commands whose arguments are names of VMs or of images: asked of the daemon when completing. */
+const TAKES: ReadonlyMap<string, Named> = new Map([
+  ...["start", "stop", "restart", "kill", "rm", "exec", "attach", "logs", "inspect", "wait"].map((path) => [path, "vm"] as const),
+  ...["run", "create", "pull", "images", "rmi", "tag", "save"].map((path) => [path, "image"] as const),
+  ...["ls", "inspect", "pull", "rm", "tag", "save"].map((word) => [`image ${word}`, "image"] as const),
+]);
+
+/** Shell commands that print the names, a line each. */
+const NAMES: Readonly<Record<Named, string>> = {
+  vm: `kiln ps -a --json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d'"' -f4`,
+  image: "kiln images 2>/dev/null | tail -n +2 | cut -d' ' -f1",
+};
+
+const takes = (command: CommandWords): Named | undefined => TAKES.get(command.path.join(" "));
 
 const wordsOf = (command: CommandWords): string =>
   [...command.commands.map(({ name }) => name), ...command.options.flatMap(optionWords)].join(" ");
@@ -24,10 +36,16 @@ ${groupKeys(commands)}) path="$path $word" ;;
   done
   local words names=
   case "$path" in
-${commands.map((command) => `  ${quote(keyOf(command))}) words=${quote(wordsOf(command))}${TAKES_NAMES.has(command.path.join(" ")) ? " names=1" : ""} ;;`).join("\n")}
+${commands.map((command) => `  ${quote(keyOf(command))}) words=${quote(wordsOf(command))}${takes(command) === undefined ? "" : ` names=${takes(command)}`} ;;`).join("\n")}
   esac
-  if [[ -n $names && $cur != -* ]]; then words=$(${NAMES}); fi
+  if [[ $cur != -* ]]; then
+    case "$names" in
+    vm) words=$(${NAMES.vm}) ;;
+    image) words=$(${NAMES.image}) ;;
+    esac
+  fi
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions "$cur"; fi
 }
 complete -o default -F _kiln kiln
 `;
@@ -41,23 +59,28 @@ const groupKeys = (commands: readonly CommandWords[]): string =>
 export const renderZsh = (commands: readonly CommandWords[]): string => `#compdef kiln
 # kiln completion for zsh
 _kiln() {
-  local path=kiln word
+  local called=kiln word
   local -a words_of
   for word in "\${(@)words[2,CURRENT-1]}"; do
-    case "$path $word" in
-${groupKeys(commands)}) path="$path $word" ;;
+    case "$called $word" in
+${groupKeys(commands)}) called="$called $word" ;;
     esac
   done
-  case "$path" in
+  case "$called" in
 ${commands.map((command) => `  ${quote(keyOf(command))}) words_of=(${zshWords(command)}) ;;`).join("\n")}
   esac
-  case "$path" in
-  ${[...TAKES_NAMES].map((name) => quote(`kiln ${name}`)).join(" | ")}) if [[ $PREFIX != -* ]]; then compadd -- \${(f)"$(${NAMES})"}; return; fi ;;
+  case "$called" in
+${(["vm", "image"] as const).map(zshNames).join("\n")}
   esac
   _describe 'kiln' words_of || _files
 }
 compdef _kiln kiln
 `;
+
+const zshNames = (named: Named): string => {
+  const paths = [...TAKES].filter(([, one]) => one === named).map(([path]) => quote(`kiln ${path}`));
+  return `  ${paths.join(" | ")}) if [[ $PREFIX != -* ]]; then compadd -- \${(f)"$(${NAMES[named]})"}; return; fi ;;`;
+};
 
 const zshWords = (command: CommandWords): string =>
   [
@@ -76,10 +99,16 @@ export const renderFish = (commands: readonly CommandWords[]): string => {
     return [
       ...command.commands.map(({ name, summary }) => `complete -c kiln -f ${condition} -a ${name} -d ${quote(summary)}`),
       ...command.options.map((option) => `complete -c kiln ${condition} ${fishOption(option)} -d ${quote(option.description)}`),
-      ...(TAKES_NAMES.has(command.path.join(" ")) ? [`complete -c kiln -f ${condition} -a ${quote(`(${NAMES})`)}`] : []),
+      ...namesOf(command).map((names) => `complete -c kiln ${takes(command) === "vm" ? "-f " : ""}${condition} -a ${quote(`(${names})`)}`),
     ];
   });
   return `# kiln completion for fish\n${lines.join("\n")}\n`;
+};
+
+/** Names of VMs and nothing else; beside names of images files may stand (`oci:DIR`). */
+const namesOf = (command: CommandWords): string[] => {
+  const named = takes(command);
+  return named === undefined ? [] : [NAMES[named]];
 };
 
 const fishOption = (option: OptionWord): string => {

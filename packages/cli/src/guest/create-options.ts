@@ -6,9 +6,11 @@ import { parseDisk, parseMemory } from "../arguments/bytes.ts";
 import { parseEnvironment, parseEnvironmentFile, parseLabels } from "../arguments/environment.ts";
 import { guestCommand } from "../arguments/guest-command.ts";
 import { parseCpus } from "../arguments/numbers.ts";
+import { parsePlatform } from "../arguments/platform.ts";
 import { collect } from "../command-spec.ts";
 import type { CommandContext } from "../context.ts";
 import { hasErrno } from "../errno.ts";
+import { IMAGE_HELP, PLAIN_HTTP_HELP, PLATFORM_HELP } from "../images/transport.ts";
 import { terminalSize } from "./relay.ts";
 
 /** The options that `create` and `run` share, as commander gives them. */
@@ -25,6 +27,8 @@ export interface CreateOptions {
   readonly disk?: number;
   readonly label?: readonly string[];
   readonly pull?: "missing" | "always" | "never";
+  readonly platform?: string;
+  readonly plainHttp?: boolean;
   readonly idle?: boolean;
   readonly network?: "none";
   readonly rm?: boolean;
@@ -34,7 +38,7 @@ export interface CreateOptions {
 
 export const declareCreateOptions = (command: Command): Command =>
   command
-    .argument("<image>", "oci:DIR[:TAG] or deb:PACKAGE[,PACKAGE…]")
+    .argument("<image>", IMAGE_HELP)
     .argument("[command...]", "what runs in the VM, and its arguments (default: the image's)")
     .passThroughOptions()
     .option("--name <name>", "name of the VM (default: one is made up)")
@@ -52,6 +56,8 @@ export const declareCreateOptions = (command: Command): Command =>
     .option("--disk <size>", "size of the writable disk, sparse (default: 8g)", parseDisk)
     .option("-l, --label <pair>", "set a label KEY=VALUE; may be repeated", collect)
     .addOption(new Option("--pull <when>", "when to fetch the image").choices(["missing", "always", "never"]).default("missing"))
+    .option("--platform <platform>", PLATFORM_HELP, parsePlatform)
+    .option("--plain-http", PLAIN_HTTP_HELP)
     .option("--idle", "run no command: the VM waits for exec until it is stopped")
     .addOption(new Option("--network <mode>", "network of the VM").choices(["none"]).default("none"));
 
@@ -88,6 +94,8 @@ export const createRequest = async (
   return {
     image,
     pull: options.pull ?? "missing",
+    platform: options.platform ?? null,
+    plainHttp: options.plainHttp ?? false,
     command: command.length > 0 ? command : null,
     entrypoint: options.entrypoint === undefined ? null : options.entrypoint === "" ? [] : [options.entrypoint],
     env,

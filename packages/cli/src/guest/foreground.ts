@@ -5,7 +5,7 @@ import { exitCodeOf } from "../arguments/signals.ts";
 import type { CommandContext } from "../context.ts";
 import { beforeCommand, Failure } from "../failure.ts";
 import { followOperation } from "../operation.ts";
-import { ProgressLine } from "../render/progress.ts";
+import { ProgressBlock } from "../render/progress.ts";
 import { createWith } from "./create-vm.ts";
 import { relay, type RelayOptions } from "./relay.ts";
 
@@ -33,7 +33,7 @@ export const attachAndStart = async (
   await using session = kiln.vms.attach(id, { stdin: options.stdin, signal: context.signal });
   try {
     await session.connected;
-    await using progress = new ProgressLine(context.host, { json: context.json });
+    await using progress = new ProgressBlock(context.host, { json: context.json });
     const operation = await kiln.vms.start(id, { signal: context.signal });
     await followOperation(context, operation, { kiln, progress, cancel: true });
     await session.started;

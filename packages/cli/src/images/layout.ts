@@ -5,6 +5,7 @@ import { KilnError } from "@kiln/protocol/errors";
 import { digestHex, isDigest } from "@kiln/protocol/ids";
 import { LIMITS } from "@kiln/protocol/limits";
 import type { LayoutBlob } from "@kiln/sdk";
+import { resolveFrom, splitPath } from "./split-path.ts";
 
 /** Where an `oci:` reference points. */
 export interface LayoutReference {
@@ -14,8 +15,6 @@ export interface LayoutReference {
   /** The name the image gets: what the caller wrote. */
   readonly reference: string;
 }
-
-export const isLayoutReference = (reference: string): boolean => reference.startsWith("oci:");
 
 const isDirectory = async (path: string): Promise<boolean> => {
   try {
@@ -27,24 +26,15 @@ const isDirectory = async (path: string): Promise<boolean> => {
 };
 
 /**
- * Splits `oci:DIR[:TAG]`. As skopeo does, the first colon ends the directory, so that tags may hold colons; where
- * that is no directory but a later colon or none gives one, the directory that exists counts.
+ * Splits `oci:DIR[:TAG]`; where no split gives a directory that exists, the first colon counts.
  * Throws REFERENCE_INVALID without a directory.
  */
 export const parseLayoutReference = async (reference: string, cwd: string): Promise<LayoutReference> => {
   const text = reference.slice("oci:".length);
-  const splits: { readonly path: string; readonly tag: string | null }[] = [];
-  for (let at = text.indexOf(":"); at !== -1; at = text.indexOf(":", at + 1)) {
-    if (at > 0) splits.push({ path: text.slice(0, at), tag: text.slice(at + 1) || null });
-  }
-  splits.push({ path: text, tag: null });
   if (text === "" || text.startsWith(":"))
     throw new KilnError("REFERENCE_INVALID", `${reference}: the directory is missing`, { object: reference });
-  for (const split of splits) if (await isDirectory(resolveFrom(cwd, split.path))) return { ...split, reference };
-  return { ...(splits[0] ?? { path: text, tag: null }), reference };
+  return { ...(await splitPath(text, (path) => isDirectory(resolveFrom(cwd, path)))), reference };
 };
-
-const resolveFrom = (cwd: string, path: string): string => (path.startsWith("/") ? path : join(cwd, path));
 
 export interface Layout {
   /** index.json as it is. */

@@ -27,3 +27,9 @@ export const formatDuration = (ms: number): string => {
 /** The time since an RFC 3339 moment, or "-". */
 export const formatAge = (time: string | null, nowMs: number): string =>
   time === null ? "-" : `${formatDuration(nowMs - Date.parse(time))} ago`;
+
+/** docker's twelve digits of a digest; anything else as it is. */
+export const shortDigest = (digest: string): string => {
+  const [, hex] = /^sha256:([0-9a-f]{64})$/.exec(digest) ?? [];
+  return hex === undefined ? digest : hex.slice(0, 12);
+};

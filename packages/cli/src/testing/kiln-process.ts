@@ -24,7 +24,8 @@ export interface KilnOptions {
 export const kiln = (argv: readonly string[], options: KilnOptions): Promise<KilnRun> =>
   new Promise((resolve, reject) => {
     // Node reads --env-file wherever it stands before a "--", a script's own arguments included.
-    const env = { PATH: process.env["PATH"] ?? "", HOME: options.home, KILN_HOME: options.home, ...options.env };
+    const own = { HOME: options.home, KILN_HOME: options.home, XDG_RUNTIME_DIR: options.home };
+    const env = { PATH: process.env["PATH"] ?? "", ...own, ...options.env };
     const child = spawn(process.execPath, ["--", BIN, ...argv], { env, cwd: options.cwd ?? "/", stdio: "pipe" });
     const output = { stdout: "", stderr: "" };
     for (const stream of ["stdout", "stderr"] as const)
