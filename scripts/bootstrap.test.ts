@@ -126,7 +126,7 @@ test("twenty first uses at once install once, and all of them run what was asked
 
 test("an installation that was killed half-way is not taken for whole", async (context) => {
   const checkout = await createCheckout(context);
-  const killed = await checkout.run("./kiln", [], { killOnceThereIs: join(checkout.root, "count") });
+  const killed = await checkout.run("./kiln", ["ps"], { killOnceThereIs: join(checkout.root, "count") });
   assert.equal(killed.signal, "SIGKILL");
   assert.equal((await checkout.installs()).length, 1);
   const next = await checkout.run("./kiln", ["ps"]);
@@ -136,7 +136,7 @@ test("an installation that was killed half-way is not taken for whole", async (c
 
 test("a later use is silent, and starts no program but node", async (context) => {
   const checkout = await createCheckout(context);
-  await checkout.run("./kiln", []);
+  await checkout.run("./kiln", ["ps"]);
   const { code, stdout, stderr } = await checkout.run("./kiln", ["ps", "-a"], { env: { PATH: "/nonexistent" } });
   assert.equal(code, 0, stderr);
   assert.deepEqual(JSON.parse(stdout), { cwd: checkout.root, args: ["ps", "-a"] });
@@ -162,17 +162,17 @@ test("it runs from any directory, through a symlink, and by its name on PATH", a
 
 test("a changed agent is built again, a changed lockfile installed again, and a lockfile only touched is not", async (context) => {
   const checkout = await createCheckout(context);
-  await checkout.run("./kiln", []);
+  await checkout.run("./kiln", ["ps"]);
   await touch(join(checkout.root, "package-lock.json"));
-  await checkout.run("./kiln", []);
+  await checkout.run("./kiln", ["ps"]);
   assert.equal((await checkout.installs()).length, 1);
   await writeFile(join(checkout.root, "guest/agent/init.c"), "int other;\n");
   await touch(join(checkout.root, "guest/agent/init.c"));
-  await checkout.run("./kiln", []);
+  await checkout.run("./kiln", ["ps"]);
   assert.equal(await readFile(join(checkout.root, "count.agent"), "utf8"), "built\nbuilt\n");
   await writeFile(join(checkout.root, "package-lock.json"), LOCK.replace("sha512-x", "sha512-y"));
   await touch(join(checkout.root, "package-lock.json"));
-  await checkout.run("./kiln", []);
+  await checkout.run("./kiln", ["ps"]);
   assert.equal((await checkout.installs()).length, 2);
 });
 
@@ -206,6 +206,21 @@ test("anybody else is told the one line that root has to run, and nothing is beg
   const { code, stdout, stderr } = await checkout.run("./kiln", ["ps"], { env: machine.env });
   assert.deepEqual([code, stdout, await machine.calls(), (await checkout.installs()).length], [1, "", "", 0]);
   assert.match(stderr, /^ {2}sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends .*musl-tools.*'$/m);
+});
+
+test("what tells about Kiln or the machine runs without host packages, apt, root and agent", async (context) => {
+  const checkout = await createCheckout(context);
+  const machine = await createBareMachine(checkout, 1000);
+  await rm(join(checkout.root, "../bare/apt-get"));
+  for (const args of [["doctor"], ["doctor", "--json"], ["help", "run"], ["--version"], ["run", "--help"], []]) {
+    const { code, stdout, stderr } = await checkout.run("./kiln", args, { env: machine.env });
+    assert.deepEqual([code, JSON.parse(stdout || "null")], [0, { cwd: checkout.root, args }], stderr);
+  }
+  assert.equal((await checkout.installs()).length, 1);
+  assert.equal(existsSync(join(checkout.root, "count.agent")), false);
+  const { code, stdout, stderr } = await checkout.run("./kiln", ["run", "deb:hello", "--help"], { env: machine.env });
+  assert.deepEqual([code, stdout], [1, ""]);
+  assert.match(stderr, /there is no apt: .*qemu-system-(x86|arm).*\n.*KILN_SKIP_HOST_PACKAGES=1.*\n.*\.\/kiln doctor/);
 });
 
 test("a machine that Kiln does not run on is told so", async (context) => {

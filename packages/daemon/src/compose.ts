@@ -45,7 +45,7 @@ export interface Composition extends AsyncDisposable {
   readonly beginStop: () => void;
 }
 
-const HOST_REGISTRIES = "/etc/kiln/registries.toml";
+export const HOST_REGISTRIES = "/etc/kiln/registries.toml";
 /** Waiting callers of a boot; past it a create is refused with QUEUE_FULL. */
 const BOOT_QUEUE = 1024;
 
@@ -122,7 +122,7 @@ const createRegistrySource = (parts: { shelf: ContentStore; paths: HomePaths; ve
   };
 };
 
-const createDriver = (config: Config, paths: HomePaths): Driver =>
+export const createDriver = (config: Config, paths: HomePaths): Driver =>
   config.driver === "fake" ? new FakeDriver() : new QemuDriver({ cacheDir: paths.cache, stagingDir: paths.staging, clock: systemClock });
 
 const createDisks = (paths: HomePaths): DirectoryVmDisks =>

@@ -17,13 +17,22 @@ const defaultHome = (): string => {
 
 process.umask(0o077); // whatever is written here is the owner's alone, unless it says otherwise
 
+/** Asks for a report on the host instead of a daemon: what `kiln doctor` shows where none can run. */
+const EXAMINE = "--examine";
+
 const run = async (): Promise<void> => {
+  const argv = process.argv.slice(2);
   const config = parseConfig({
-    argv: process.argv.slice(2),
+    argv: argv.filter((argument) => argument !== EXAMINE),
     env: process.env,
     host: { cpus: cpus().length, memoryBytes: totalmem(), uid: process.getuid?.() ?? -1 },
     defaults: { home: defaultHome(), agentPath: join(ROOT, ".cache/agent/kiln-agent") },
   });
+  if (argv.includes(EXAMINE)) {
+    const { examineWithoutDaemon } = await import("./examine.ts");
+    process.stdout.write(`${JSON.stringify(await examineWithoutDaemon(config))}\n`);
+    return;
+  }
   const prepared = await prepareHome(config.home);
   const startedAt = new Date().toISOString();
   const lock = await lockHome(prepared, { pid: process.pid, startedAt, version: VERSION });

@@ -7,7 +7,6 @@ import { KilnError } from "@kiln/protocol";
 import { pino } from "pino";
 import { type Composition, compose } from "./compose.ts";
 import type { Config } from "./config/config.ts";
-import { examineHost } from "./host/doctor.ts";
 import { createApp } from "./http/app.ts";
 import { type CommandSockets, createCommandSockets } from "./http/command-socket.ts";
 import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
@@ -15,6 +14,7 @@ import type { Core } from "./operations/core.ts";
 import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
+import type { KernelFiles } from "./vms/driver.port.ts";
 
 interface Service {
   readonly config: Config;
@@ -24,7 +24,6 @@ interface Service {
 
 /** Operations that run when the daemon is told to stop get this long to be cancelled and undone. */
 const DRAIN_MS = 20_000;
-const PROBE_MS = 30_000;
 
 /** Serves a home whose lock the caller holds, until a signal or the API ends it. VMs run on. */
 export const serveHome = async (service: Service): Promise<void> => {
@@ -100,11 +99,10 @@ const createHttpServer = (
     ...composition,
     facts: { pid: process.pid, startedAt: service.startedAt, version: service.version, socket: paths.socket },
     usage: new DirectoryUsage(paths),
-    examine: (options) =>
-      examineHost(
-        { home: paths.home, agentPath: config.agentPath, uid: process.getuid?.() ?? -1, probe: () => probeDriver(core) },
-        options,
-      ),
+    examine: async (options) => {
+      const { examine } = await import("./examine.ts");
+      return examine({ config, driver: core.driver, openKernel: () => openAnyKernel(core) }, options);
+    },
     failpoints: listFailpoints,
     stop: service.stop,
   });
@@ -116,10 +114,9 @@ const createHttpServer = (
 };
 
 /** With a kernel the driver decides by booting it; without one it says what is installed. */
-const probeDriver = async (core: Core) => {
+const openAnyKernel = async (core: Core): Promise<KernelFiles | null> => {
   const [kernel] = core.kernels.listKernels();
-  const signal = AbortSignal.timeout(PROBE_MS);
-  return core.driver.probe(kernel === undefined ? null : await core.kernelSets.open(kernel.key), { signal });
+  return kernel === undefined ? null : core.kernelSets.open(kernel.key);
 };
 
 /** Binds in a directory of its own and moves the socket into place: it never exists with a wider mode than 0600 (I40). */

@@ -135,7 +135,7 @@ export class DebianKernelBuilder {
       if (errnoOf(error) !== "ENOENT") throw error;
       throw new KilnError("HOST_TOOL_MISSING", `the guest agent ${this.#agentPath} is not built`, {
         cause: error,
-        hint: "run ./kiln, which builds it",
+        hint: "run `./kiln ps`, which builds it",
       });
     }
   }

@@ -30,7 +30,7 @@ export interface ConfinedProcess {
 }
 
 /** Where the host's tools are; the caller's own PATH does not decide what runs as a VMM. */
-const TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+export const TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** A VMM of ours opens about 40 descriptors. */
 const OPEN_FILES = 256;
 const FIRST_INHERITED = 3;
