@@ -121,6 +121,14 @@ describe("doctor finds what a machine lacks", { skip, concurrency: 2 }, () => {
     assert.match(fixOf(answer, "qemu"), /package manager.*qemu-system-x86/);
   });
 
+  test("apt without package lists: root is told to fetch them first, a user that only root can", async (context) => {
+    const make = "hide xz; mkdir $T/lists; mount --bind $T/lists /var/lib/apt/lists; chown 65534 $T/home";
+    const root = await examine(context, { make });
+    assert.deepEqual([statusOf(root, "apt"), fixOf(root, "xz").split(" && ")[0]], [["pass"], "apt-get update"]);
+    const user = await examine(context, { make, as: NOBODY });
+    assert.deepEqual([statusOf(user, "apt"), fixOf(user, "apt")], [["fail"], "sudo apt-get update"]);
+  });
+
   test("an old QEMU is named with its version, one that does not start with its words", async (context) => {
     const put = (text: string): string =>
       `printf '#!/bin/sh\\n${text}\\n' >$T/qemu; chmod 755 $T/qemu; mount --bind $T/qemu /usr/bin/qemu-system-x86_64`;

@@ -11,16 +11,22 @@ const describeProblem = ({ name, status, needed, fix }: DoctorCheck): string => 
   return lines.map((line) => `${escapeControl(line)}\n`).join("");
 };
 
-const summarise = (checks: readonly DoctorCheck[]): string => {
-  const [failed, warned] = (["fail", "warn"] as const).map((status) => checks.filter((check) => check.status === status).length);
-  if (failed !== 0) return `Kiln cannot run VMs here before what failed (${failed}) is mended.\n`;
-  return warned === 0 ? "Nothing stands in the way.\n" : `Kiln can run VMs here; what is not at its best (${warned}) is named above.\n`;
+const countOf = (checks: readonly DoctorCheck[], status: DoctorCheck["status"]): number =>
+  checks.filter((check) => check.status === status).length;
+
+const summarise = (checks: readonly DoctorCheck[], isRoot: boolean): string => {
+  const [failed, warned] = [countOf(checks, "fail"), countOf(checks, "warn")];
+  if (failed === 0)
+    return warned === 0 ? "Nothing stands in the way.\n" : `Kiln can run VMs here; what is not at its best (${warned}) is named above.\n`;
+  const isInstallable = checks.some(({ status, fix }) => status === "fail" && fix?.includes("apt-get install") === true);
+  const way = isRoot ? "`./kiln ps` installs all that comes by apt.\n" : "`./kiln ps` says in one line what root has to install.\n";
+  return `Kiln cannot run VMs here before what failed (${failed}) is mended.\n${isInstallable ? way : ""}`;
 };
 
-const render = ({ checks }: DoctorReport): string => {
+const render = ({ checks }: DoctorReport, isRoot: boolean): string => {
   const rows = checks.map((check) => [check.name, check.status.toUpperCase(), check.found ?? "-"]);
   const problems = checks.filter((check) => check.status !== "pass").map(describeProblem);
-  return [renderTable(["CHECK", "STATUS", "FOUND"], rows), ...problems, summarise(checks)].join("\n");
+  return [renderTable(["CHECK", "STATUS", "FOUND"], rows), ...problems, summarise(checks, isRoot)].join("\n");
 };
 
 /** The daemon's own report; where no daemon can be had, that of the host as one would find it, with the reason on top. */
@@ -70,7 +76,7 @@ const spec: CommandSpec = {
     }
     const found = await report(context);
     if (context.json) await context.printJson(found);
-    else await context.print(render(found));
+    else await context.print(render(found, context.host.uid === 0));
     return found.ok ? 0 : 1;
   },
 };

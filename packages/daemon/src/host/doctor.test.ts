@@ -26,7 +26,7 @@ test("space and memory: enough is passed, little is a warning, too little a fail
 });
 
 test("QEMU 7.2 and newer will do", () => {
-  const host = { home: "/h", uid: 1000, hasApt: true };
+  const host = { home: "/h", uid: 1000, apt: "ready" } as const;
   const judge = (version: string | null) => judgeQemu({ version, reason: "it is not installed" }, host);
   for (const version of ["7.2", "7.2.22", "7.10.0", "8.0.0", "10.1.0"]) assert.equal(judge(version), null, version);
   for (const version of ["7.1.99", "6.2.0", "2.11"]) assert.deepEqual([judge(version)?.status, judge(version)?.found], ["fail", version]);
@@ -91,7 +91,7 @@ describe("the home", () => {
     }
   };
   const look = async (home: string, who = uid) => {
-    const { status, found } = await checkHome({ home, uid: who, hasApt: true });
+    const { status, found } = await checkHome({ home, uid: who, apt: "ready" });
     return `${status}: ${found}`;
   };
   test("that is missing, there, open, a file, a link, below a file, or another user's", () =>

@@ -4,7 +4,7 @@ import { passed, type Surroundings, wordsOf } from "./checks/check.ts";
 import { checkHome } from "./checks/home.ts";
 import { checkIsolation, describeHost } from "./checks/isolation.ts";
 import { checkArchitecture, checkMemory, checkNode, checkSpace } from "./checks/machine.ts";
-import { checkApt, checkAuthorities, checkTools, findAptProblem } from "./checks/packages.ts";
+import { checkApt, checkAuthorities, checkTools, findApt } from "./checks/packages.ts";
 import { checkVmm, type DriverFinding } from "./checks/vmm.ts";
 
 export type { DriverFinding } from "./checks/vmm.ts";
@@ -23,8 +23,8 @@ export interface Examination {
 /** What the host must have, each with the fix. Looks only: nothing is made, changed or fetched. */
 export const examineHost = async (parts: Examination, { signal }: { signal: AbortSignal }): Promise<DoctorReport> => {
   const { home, uid } = parts;
-  const aptProblem = await findAptProblem({ signal });
-  const host: Surroundings = { home, uid, hasApt: aptProblem === null };
+  const { apt, problem } = await findApt({ signal });
+  const host: Surroundings = { home, uid, apt };
   const about = { host, signal };
   const looks: readonly (readonly [name: string, look: () => LookResult])[] = [
     ["node", checkNode],
@@ -33,7 +33,7 @@ export const examineHost = async (parts: Examination, { signal }: { signal: Abor
     ["space", () => checkSpace(home)],
     ["memory", checkMemory],
     ["driver", async () => checkVmm(await parts.probe({ signal }), about)],
-    ["apt", () => aptProblem ?? checkApt(host, { signal })],
+    ["apt", () => problem ?? checkApt(host, { signal })],
     ["tools", () => checkTools(host, { signal })],
     ["agent", () => checkAgent(parts.agentPath, about)],
     ["isolation", () => checkIsolation(parts.uidBase, { signal })],

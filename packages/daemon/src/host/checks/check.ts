@@ -5,8 +5,8 @@ import { ToolError } from "@kiln/std/node";
 export interface Surroundings {
   readonly home: string;
   readonly uid: number;
-  /** Whether the host's packages come through apt. */
-  readonly hasApt: boolean;
+  /** Whether the host's packages come through apt, and whether apt knows any. */
+  readonly apt: "none" | "without lists" | "ready";
 }
 
 /** A failure's own words in a table's cell. */
@@ -31,7 +31,8 @@ export const wordsOf = (error: unknown): string => {
 export const asRoot = (command: string, uid: number): string => (uid === 0 ? command : `sudo ${command}`);
 
 /** How Debian packages are installed here, or their like where there is no apt. */
-export const install = (packages: string, { uid, hasApt }: Surroundings): string =>
-  hasApt
-    ? asRoot(`apt-get install -y --no-install-recommends ${packages}`, uid)
-    : `with this host's package manager install what Debian has in ${packages.replaceAll(" ", ", ")}`;
+export const install = (packages: string, { uid, apt }: Surroundings): string => {
+  if (apt === "none") return `with this host's package manager install what Debian has in ${packages.replaceAll(" ", ", ")}`;
+  const update = apt === "ready" ? "" : `${asRoot("apt-get update", uid)} && `;
+  return `${update}${asRoot(`apt-get install -y --no-install-recommends ${packages}`, uid)}`;
+};

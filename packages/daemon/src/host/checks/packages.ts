@@ -47,37 +47,45 @@ const checkTool = async (tool: Tool, { host, signal }: { host: Surroundings; sig
 const APT_NEEDED = "brings the guests' kernel, and deb: images";
 const KERNEL_PACKAGE = "linux-image-cloud-amd64";
 
-/** null where apt is there. */
-export const findAptProblem = async (options: { signal: AbortSignal }): Promise<DoctorCheck | null> => {
+export type AptFinding =
+  | { readonly apt: "without lists" | "ready"; readonly problem: null }
+  | { readonly apt: "none"; readonly problem: DoctorCheck };
+
+export const findApt = async (options: { signal: AbortSignal }): Promise<AptFinding> => {
   try {
     for (const command of ["apt-get", "apt-cache", "apt-config"]) await askVersion(command, options);
-    return null;
+    return { apt: (await hasLists(options)) ? "ready" : "without lists", problem: null };
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
     const fix = "run Kiln on Debian 12, or in a Debian container or VM on this host: Kiln builds its kernel set from Debian's package";
-    return { name: "apt", status: "fail", found: wordsOf(error), needed: APT_NEEDED, fix };
+    return { apt: "none", problem: { name: "apt", status: "fail", found: wordsOf(error), needed: APT_NEEDED, fix } };
   }
 };
 
-/** Whether apt knows the package that the guests' kernel is taken from. */
-export const checkApt = async ({ uid }: Surroundings, options: { signal: AbortSignal }): Promise<DoctorCheck> => {
+/** Whether apt, which is there, knows the package that the guests' kernel is taken from. */
+export const checkApt = async ({ uid, apt }: Surroundings, options: { signal: AbortSignal }): Promise<DoctorCheck> => {
   const bad = (found: string, fix: string): DoctorCheck => ({ name: "apt", status: "fail", found, needed: APT_NEEDED, fix });
-  try {
-    const env = { ...process.env, LC_ALL: "C" };
-    const { stdout } = await runTool("apt-cache", ["--no-all-versions", "show", KERNEL_PACKAGE], { ...options, env });
-    const version = /^Version: (\S+)/m.exec(new TextDecoder().decode(stdout))?.[1];
-    if (version !== undefined) return passed("apt", `${await askVersion("apt-get", options)}, ${KERNEL_PACKAGE} ${version}`, APT_NEEDED);
-  } catch (error) {
-    if (!(error instanceof ToolError)) throw error;
-    if (!(await hasLists(options))) {
-      if (uid === 0) return passed("apt", "no package lists yet; the first use fetches them", APT_NEEDED);
-      return bad("apt has no package lists, and only root can fetch them", asRoot("apt-get update", uid));
-    }
+  if (apt === "without lists") {
+    if (uid === 0) return passed("apt", "no package lists yet; the first use fetches them", APT_NEEDED);
+    return bad("apt has no package lists, and only root can fetch them", asRoot("apt-get update", uid));
   }
+  const version = await findKernelVersion(options);
+  if (version !== null) return passed("apt", `${await askVersion("apt-get", options)}, ${KERNEL_PACKAGE} ${version}`, APT_NEEDED);
   return bad(
     `apt knows no package ${KERNEL_PACKAGE}`,
     `${asRoot("apt-get update", uid)}; if that does not help, this distribution does not have it, and Debian 12 does`,
   );
+};
+
+/** apt-cache fails for a package that it does not know. */
+const findKernelVersion = async ({ signal }: { signal: AbortSignal }): Promise<string | null> => {
+  try {
+    const { stdout } = await runTool("apt-cache", ["--no-all-versions", "show", KERNEL_PACKAGE], { signal });
+    return /^Version: (\S+)/m.exec(new TextDecoder().decode(stdout))?.[1] ?? null;
+  } catch (error) {
+    if (error instanceof ToolError) return null;
+    throw error;
+  }
 };
 
 const hasLists = async ({ signal }: { signal: AbortSignal }): Promise<boolean> => {
