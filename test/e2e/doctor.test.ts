@@ -185,7 +185,7 @@ describe("doctor finds what a machine lacks", { skip, concurrency: 2 }, () => {
     const foreign = await examine(context, { make: "mkdir -m 700 $T/home/kiln; chown 65534 $T/home/kiln", daemon: true });
     assert.deepEqual(statusOf(foreign, "daemon", "home"), ["fail", "fail"]);
     assert.match(fixOf(foreign, "home"), /chown -R 0 /);
-    const settings = `mkdir -m 700 $T/home/kiln; printf '[registry."h"]\\nblocked = 7\\n' >$T/home/kiln/registries.toml`;
+    const settings = `mkdir -m 755 $T/home/kiln; printf '[registry."h"]\\nblocked = 7\\n' >$T/home/kiln/registries.toml`;
     const broken = await examine(context, { make: settings, daemon: true });
     assert.deepEqual(statusOf(broken, "home", "registries.toml"), ["pass", "fail"]);
     assert.match(foundIn(broken, "registries.toml"), /registries\.toml, line 2/);

@@ -58,6 +58,9 @@ export const prepareHome = async (home: string): Promise<HomePaths> => {
   return paths;
 };
 
+/** What the command line or a person may have put there before the first daemon. */
+const WRITTEN_BEFORE: ReadonlySet<string> = new Set(["daemon.log", "registries.toml"]);
+
 const requireOwn = async (home: string): Promise<void> => {
   const stat = await lstat(home);
   if (!stat.isDirectory()) throw new KilnError("HOME_INVALID", `the home ${home} is not a directory`, { object: home });
@@ -65,7 +68,7 @@ const requireOwn = async (home: string): Promise<void> => {
     throw new KilnError("HOME_INVALID", `the home ${home} belongs to the user ${stat.uid}, not to ${process.getuid?.()}`, { object: home });
   }
   if ((stat.mode & 0o077) === 0) return;
-  const foreign = (await readdir(home)).filter((name) => name !== "daemon.log");
+  const foreign = (await readdir(home)).filter((name) => !WRITTEN_BEFORE.has(name));
   if (foreign.length > 0 && !foreign.includes("kiln.db")) {
     throw new KilnError("HOME_INVALID", `the directory ${home} holds other things than a home of Kiln`, { object: home });
   }
