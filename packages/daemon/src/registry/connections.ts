@@ -99,7 +99,7 @@ export class Connections implements AsyncDisposable {
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
     const check = isOwn
-      ? (_url: URL, found: AddressScope) => this.#recordScope(found)
+      ? (target: URL, found: AddressScope) => this.#takeOwn(target, found)
       : (target: URL, found: AddressScope) => this.#requireAllowed(target, found, scope);
     const dispatcher = proxy === null ? this.#direct(isOwn, check) : this.#proxied(isOwn, proxy);
     this.#dispatchers.set(key, dispatcher);
@@ -145,6 +145,14 @@ export class Connections implements AsyncDisposable {
   #trustFor(isOwn: boolean): SecureContext {
     const name = isOwn ? "ours" : "others";
     return (this.#trust[name] ??= createTrust(this.#options.certificates, { ours: isOwn }));
+  }
+
+  /** Names of the loopback may be spoken to without TLS, and so they must be there. */
+  #takeOwn({ protocol, hostname }: URL, found: AddressScope): void {
+    if (protocol === "http:" && isLoopbackName(hostname) && found !== "loopback") {
+      throw new ExchangeError("REGISTRY_UNREACHABLE", `${hostname} is at a ${found} address, and not on this machine`);
+    }
+    this.#recordScope(found);
   }
 
   #recordScope(found: AddressScope): void {

@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { MEDIA_TYPES } from "@kiln/formats/oci";
 import { createImage, digestOf } from "./testing/pulling.ts";
 import { always, assertFails, assertRecovers, isBlob, isManifest, REPOSITORY, type Scene, withScene } from "./testing/scene.ts";
-import { type Asked, refusal, type Reply, type Script } from "./testing/scripted-registry.ts";
+import { type Asked, refusal, type Reply, ScriptedRegistry, type Script } from "./testing/scripted-registry.ts";
 
 const IMAGE = createImage([randomBytes(5000)]);
 const honest: Script = (_asked, reply) => reply;
@@ -160,6 +160,19 @@ suite("what an answer's head may say", { concurrency: true }, () => {
     ));
 });
 
+test("addresses that a layer brings with it are not asked", () =>
+  withScene(IMAGE, honest, async ({ registry, puller, reference }) => {
+    await using foreign = await ScriptedRegistry.start();
+    const layer = randomBytes(100);
+    const entries = JSON.parse(IMAGE.manifest.toString()) as { layers: object[]; config: object };
+    const urls = [`${foreign.url}/layer`];
+    const mediaType = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    const bytes = bytesOf({ ...entries, layers: [entry(layer, { mediaType, urls })] });
+    registry.serveManifest(REPOSITORY, "v1", { bytes });
+    await assert.rejects(puller.pull(reference), { code: "REGISTRY_FAILED", message: /BLOB_UNKNOWN/ });
+    assert.deepEqual(foreign.asked, []);
+  }));
+
 suite("an image that is not there", { concurrency: true }, () => {
   test("404 is IMAGE_NOT_FOUND, with the registry's words on one line, after one request", () =>
     withScene(IMAGE, honest, async (scene) => {
@@ -285,6 +298,15 @@ suite("asking what a tag leads to", { concurrency: true }, () => {
         registry.asked = [];
         assert.equal(await puller.resolve(reference), IMAGE.digest);
         assert.deepEqual(registry.lines, [`HEAD /v2/${REPOSITORY}/manifests/v1`]);
+      },
+    ));
+
+  test("a page for people is no manifest", () =>
+    withScene(
+      IMAGE,
+      () => ({ status: 200, headers: { "content-type": "text/html" }, body: Buffer.from("<h1>Wi-Fi</h1>") }),
+      async (scene) => {
+        await assertFails(scene, scene.puller.resolve(scene.reference), { code: "REGISTRY_FAILED", pattern: /page for people/ });
       },
     ));
 

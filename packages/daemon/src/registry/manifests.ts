@@ -71,7 +71,9 @@ export const resolveTag = (
       await discardBody(answer, options.limits);
       return seen.digest;
     }
-    const digest = digestOf(await readBody(answer, { limitBytes: LIMITS.manifestBytes, signal }));
+    const bytes = await readBody(answer, { limitBytes: LIMITS.manifestBytes, signal });
+    parseDocument(answer, bytes, endpoint);
+    const digest = digestOf(bytes);
     const etag = answer.header("etag");
     if (etag !== null && etag.length < 1000) options.seen.set(options.key, { etag, digest });
     return digest;

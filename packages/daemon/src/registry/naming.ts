@@ -1,5 +1,5 @@
 import { type DockerReference, dockerName, OciError, parseReference } from "@kiln/formats/oci";
-import { errnoOf, KilnError } from "@kiln/protocol";
+import { KilnError } from "@kiln/protocol";
 import { ExchangeError, plainText } from "./exchange-error.ts";
 
 /** Throws REFERENCE_INVALID for what is no name of an image in a registry. */
@@ -28,7 +28,7 @@ export const wantedText = ({ reference, digest }: Wanted): string =>
 /** The error for whoever asked: with registry, repository and tag or digest. `hosts`: what each of them did, where several were asked. */
 export const namedError = (thrown: unknown, wanted: Wanted, hosts: readonly string[] = []): unknown => {
   const isOurs = thrown instanceof ExchangeError || (thrown instanceof KilnError && thrown.code.startsWith("CONTENT_"));
-  if (!isOurs || (thrown instanceof KilnError && errnoOf(thrown) === "ENOSPC")) return thrown;
+  if (!isOurs) return thrown;
   const what = wantedText(wanted);
   const said = hosts.length > 1 ? hosts.join("; ") : thrown.message;
   const hint = hintFor(thrown, wanted);

@@ -95,8 +95,14 @@ export class RegistryHost implements AsyncDisposable {
     const fresh = await this.#authorization(visitor, request.signal, shown);
     if (fresh === shown) throw new ExchangeError("REGISTRY_UNAUTHORIZED", `${this.name} does not take the login`);
     const second = await this.#sendAs(request, visitor, fresh);
-    if (second.status === 401 && !second.isElsewhere) this.#manners.delete(mannerKey(visitor));
+    if (second.status === 401 && !second.isElsewhere) this.#forget(visitor, manner);
     return second;
+  }
+
+  /** What was refused is not shown again: the next question begins anew. */
+  #forget(visitor: Visitor, manner: Manner): void {
+    this.#manners.delete(mannerKey(visitor));
+    if (manner.kind === "bearer") this.#parts.tokens.forget({ ...manner.service, credential: visitor.credential });
   }
 
   #sendAs(request: HostRequest, visitor: Visitor, authorization: string | null): Promise<Answer> {
@@ -132,7 +138,7 @@ export class RegistryHost implements AsyncDisposable {
 
   async #sendByScheme(request: PathRequest, visitor: Visitor): Promise<Answer> {
     const mayBePlain = this.settings.plainHttp || visitor.plainHttp || isLoopbackName(hostnameOf(this.name));
-    if (!mayBePlain || this.#scheme === "https") return this.#send("https", request);
+    if (!mayBePlain || this.#scheme === "https") return this.#sendSecure(request);
     if (this.#scheme === "http") return this.#send("http", request);
     const plain = await this.#tryPlain(request);
     if (plain.answer !== null) {
@@ -140,15 +146,19 @@ export class RegistryHost implements AsyncDisposable {
       return plain.answer;
     }
     try {
-      const answer = await this.#send("https", request);
-      this.#scheme = "https";
-      return answer;
+      return await this.#sendSecure(request);
     } catch (error) {
       request.signal.throwIfAborted();
       // a host with TLS that is not trusted speaks TLS; else what it did to plain HTTP says more
       if (plain.error !== null && !(error instanceof ExchangeError && error.connection === "untrusted")) throw plain.error;
       throw error;
     }
+  }
+
+  async #sendSecure(request: PathRequest): Promise<Answer> {
+    const answer = await this.#send("https", request);
+    this.#scheme = "https";
+    return answer;
   }
 
   /** The answer to plain HTTP; no answer where what came looks as if TLS was expected. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { suite, test } from "node:test";
-import { createImage } from "./testing/pulling.ts";
+import { createImage, FAST_LIMITS } from "./testing/pulling.ts";
 import { always, assertFails, assertRecovers, first, isBlob, isManifest, withScene } from "./testing/scene.ts";
 import type { Asked, Reply, Script } from "./testing/scripted-registry.ts";
 
@@ -79,6 +79,17 @@ suite("a connection that is cut", { concurrency: true }, () => {
       async ({ registry, pull }) => {
         await pull();
         assert.equal(registry.asked.filter(isLayer).length, 6);
+      },
+    ));
+
+  test("more often than a transfer may be: a typed error in spite of progress", () =>
+    withScene(
+      IMAGE,
+      always(isLayer, (honest) => ({ ...honest, cutAfter: 2000 })),
+      async (scene) => {
+        await assertFails(scene, scene.pull(), { code: "REGISTRY_UNREACHABLE", pattern: /ended the connection/ });
+        assert.equal(scene.registry.asked.filter(isLayer).length, FAST_LIMITS.transferAttempts);
+        await assertRecovers(scene, IMAGE);
       },
     ));
 

@@ -18,8 +18,12 @@ export interface TokenService {
   readonly scope: string;
 }
 
-export interface TokenRequest extends TokenService {
+/** Whose token for what. */
+interface TokenOwner extends TokenService {
   readonly credential: RegistryCredential | null;
+}
+
+export interface TokenRequest extends TokenOwner {
   readonly connections: Connections;
   readonly userAgent: string;
   readonly signal: AbortSignal;
@@ -77,7 +81,7 @@ export class Tokens {
    * REGISTRY_RATE_LIMITED, REGISTRY_UNREACHABLE, REGISTRY_FAILED, REGISTRY_REDIRECT_REFUSED, or the signal's reason.
    */
   async get(request: TokenRequest, options: { readonly rejected: string | null }): Promise<string> {
-    const key = JSON.stringify([request.realm.href, request.service, request.scope, identityOf(request.credential)]);
+    const key = tokenKey(request);
     const known = this.#tokens.get(key);
     if (known !== undefined && known.value !== options.rejected && this.#clock.monotonicMs() < known.usableUntilMs) return known.value;
     return this.#flights.run(
@@ -89,6 +93,11 @@ export class Tokens {
       },
       { signal: request.signal },
     );
+  }
+
+  /** The registry does not take it. */
+  forget(token: TokenOwner): void {
+    this.#tokens.delete(tokenKey(token));
   }
 
   async #fetch(request: TokenRequest): Promise<Token> {
@@ -152,3 +161,6 @@ const withoutFragment = (realm: URL): URL => {
   url.password = "";
   return url;
 };
+
+const tokenKey = ({ realm, service, scope, credential }: TokenOwner): string =>
+  JSON.stringify([realm.href, service, scope, identityOf(credential)]);

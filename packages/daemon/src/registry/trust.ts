@@ -1,4 +1,4 @@
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
@@ -28,8 +28,7 @@ export const readCertificates = async (
   const clientFiles = findClient(settings, found);
   return {
     authorities: await Promise.all(authorityFiles.map(readCertificate)),
-    client:
-      clientFiles === null ? null : { certificate: await readCertificate(clientFiles.certificate), key: await readPem(clientFiles.key) },
+    client: clientFiles === null ? null : await readClient(clientFiles),
   };
 };
 
@@ -39,6 +38,21 @@ const findClient = (settings: HostSettings, found: readonly string[]): { certifi
   }
   const certificate = found.find((file) => file.endsWith(".cert"));
   return certificate === undefined ? null : { certificate, key: certificate.replace(/\.cert$/, ".key") };
+};
+
+const readClient = async (files: { readonly certificate: string; readonly key: string }): Promise<NonNullable<Certificates["client"]>> => {
+  const [certificate, key] = [await readCertificate(files.certificate), await readPem(files.key)];
+  const parsed = parseKey(files.key, key);
+  if (!new X509Certificate(certificate).checkPrivateKey(parsed)) throw invalid(files.key, `it is not the key of ${files.certificate}`);
+  return { certificate, key };
+};
+
+const parseKey = (file: string, pem: string): KeyObject => {
+  try {
+    return createPrivateKey(pem);
+  } catch (error) {
+    throw invalid(file, "it is no key in PEM", error);
+  }
 };
 
 const listFiles = async (directory: string): Promise<readonly string[]> => {
@@ -68,7 +82,7 @@ const readCertificate = async (file: string): Promise<string> => {
   return pem;
 };
 
-const invalid = (file: string, why: string, cause: unknown): KilnError =>
+const invalid = (file: string, why: string, cause?: unknown): KilnError =>
   new KilnError("REGISTRY_CONFIG_INVALID", `${file}: ${why}`, { cause, object: file });
 
 /** Whom Node and the host trust. Read once: it takes some milliseconds. */
@@ -77,12 +91,10 @@ const roots = ((): (() => readonly string[]) => {
   return () => (known ??= [...new Set([...getCACertificates("default"), ...getCACertificates("system")])]);
 })();
 
-/** `ours`: with our certificate too, which nobody but the host itself is shown. Throws REGISTRY_CONFIG_INVALID for a key that does not fit. */
-export const createTrust = ({ authorities, client }: Certificates, options: { readonly ours: boolean }): SecureContext => {
-  const own = options.ours && client !== null ? { cert: client.certificate, key: client.key } : {};
-  try {
-    return createSecureContext({ ca: [...roots(), ...authorities], minVersion: "TLSv1.2", ...own });
-  } catch (error) {
-    throw new KilnError("REGISTRY_CONFIG_INVALID", "the client certificate and its key do not fit together", { cause: error });
-  }
-};
+/** `ours`: with our certificate too, which nobody but the host itself is shown. */
+export const createTrust = ({ authorities, client }: Certificates, options: { readonly ours: boolean }): SecureContext =>
+  createSecureContext({
+    ca: [...roots(), ...authorities],
+    minVersion: "TLSv1.2",
+    ...(options.ours && client !== null ? { cert: client.certificate, key: client.key } : {}),
+  });

@@ -65,6 +65,7 @@ export const FAST_LIMITS: RegistryLimits = {
   idleMs: 300,
   documentMs: 1500,
   attempts: 3,
+  transferAttempts: 10,
   slowWindowMs: 300,
   slowWindowBytes: 2000,
   progressBytes: 1000,
