@@ -41,6 +41,20 @@ describe("usage errors exit with 2 and reach no daemon", () => {
     ["daemon", "dance"],
     ["completion", "cmd"],
     ["start", "-a", "a", "b"],
+    ["run", "--no-wait", "img"],
+    ["run", "--platform", "a b", "img"],
+    ["pull"],
+    ["pull", "--platform", "Linux", "img"],
+    ["tag", "img"],
+    ["save"],
+    ["save", "-o", "/nowhere/x.tar", "img"],
+    ["load", "extra"],
+    ["image"],
+    ["image", "dance"],
+    ["image", "inspect"],
+    ["images", "a", "b"],
+    ["prune", "extra"],
+    ["image", "prune"],
   ];
   for (const argv of table) {
     test(argv.join(" "), async () => {
@@ -211,6 +225,7 @@ test("completion scripts know commands and their options", async () => {
   for (const shell of ["bash", "zsh", "fish"]) {
     const { stdout, exitCode } = await kiln(["completion", shell], { home: "/dev/null" });
     assert.equal(exitCode, 0);
-    for (const word of ["daemon", "status", "entrypoint", "no-trunc"]) assert(stdout.includes(word), `${shell} ${word}`);
+    for (const word of ["daemon", "status", "entrypoint", "no-trunc", "plain-http", "no-wait", "prune", "kiln images"])
+      assert(stdout.includes(word), `${shell} ${word}`);
   }
 });

@@ -1,34 +1,9 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { describe, test } from "node:test";
 import { parseDataFrame } from "@kiln/protocol/streams";
 import { aVm, anOperation, sendMessage, sendOutput, StubDaemon } from "@kiln/sdk/testing";
 import { kiln } from "./testing/kiln-process.ts";
-
-const BIN = fileURLToPath(new URL("../bin/kiln.mjs", import.meta.url));
-const hasScript = spawnSync("script", ["--version"]).status === 0;
-
-/** Runs `kiln` on a terminal of its own (util-linux's `script`), 24 by 80; `keys` are typed when `prompt` is seen. */
-const onTerminal = (
-  argv: readonly string[],
-  options: { home: string; prompt?: string; keys?: string },
-): Promise<{ exitCode: number | null; screen: string }> =>
-  new Promise((resolve, reject) => {
-    const line = [process.execPath, "--", BIN, ...argv].map((word) => `'${word}'`).join(" ");
-    const env = { PATH: process.env["PATH"] ?? "", KILN_HOME: options.home, TERM: "xterm", SHELL: "/bin/sh" };
-    const child = spawn("script", ["-qefc", `stty rows 24 cols 80; ${line}`, "/dev/null"], { env, stdio: "pipe" });
-    let screen = "";
-    let typed = false;
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      screen += text;
-      if (typed || options.prompt === undefined || !screen.includes(options.prompt)) return;
-      typed = true;
-      child.stdin.write(options.keys ?? "");
-    });
-    child.on("error", reject);
-    child.on("close", (exitCode) => resolve({ exitCode, screen }));
-  });
+import { hasScript, onTerminal } from "./testing/terminal.ts";
 
 const ID = "0123456789ab";
 

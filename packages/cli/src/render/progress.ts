@@ -66,7 +66,7 @@ export const renderBlock = (
   { rows, columns }: { readonly rows: number; readonly columns: number },
 ): string[] => {
   const shown = states.length <= rows ? states : states.slice(0, Math.max(0, rows - 1));
-  let room = rows - shown.length;
+  let room = rows - shown.length - (shown.length < states.length ? 1 : 0);
   const lines = shown.flatMap((state) => {
     const parts = renderParts(state.parts ?? [], room);
     room -= parts.length;

@@ -5,9 +5,9 @@ import { KilnError } from "@kiln/protocol/errors";
 import { anOperation } from "@kiln/sdk/testing";
 import { renderError } from "./error.ts";
 import { escapeControl } from "./escape.ts";
-import { progressOf, renderProgress } from "./progress.ts";
+import { progressOf, renderBlock, renderProgress } from "./progress.ts";
 import { renderTable } from "./table.ts";
-import { formatAge, formatBytes, formatDuration } from "./units.ts";
+import { formatAge, formatBytes, formatDuration, shortDigest } from "./units.ts";
 
 describe("what a guest wrote cannot drive the terminal", () => {
   test("control characters become visible", () => {
@@ -82,4 +82,61 @@ test("progress shows the phase, the queue's position, or a bar", () => {
   );
   assert.equal(renderProgress(progressOf({ ...running, progress: { done: 3, total: null, unit: "layers" } })), "web: pull  3 layers");
   assert.equal(renderProgress(progressOf({ ...running, state: "queued", position: 4 })), "web: pull  waiting, 4 in front");
+});
+
+describe("a block of progress", () => {
+  const digest = (index: number): string => `sha256:${String(index).padStart(64, "0")}`;
+  const state = (states: readonly ("waiting" | "active" | "done" | "present")[]) => ({
+    ...progressOf(anOperation({ state: "running", subject: "x", phase: "fetch" })),
+    parts: states.map((one, index) => ({ name: digest(index), state: one, done: 1024, total: index === 1 ? null : 4096 })),
+  });
+  const size = (rows: number) => ({ rows, columns: 80 });
+
+  test("has a line for each layer while there is room", () => {
+    assert.deepEqual(renderBlock([state(["present", "active", "active", "waiting", "done"])], size(6)), [
+      "x: fetch …",
+      "  000000000000  there already",
+      "  000000000000  1 KiB",
+      "  000000000000  [######------------------]  1 KiB / 4 KiB",
+      "  000000000000  waiting",
+      "  000000000000  done",
+    ]);
+  });
+  test("counts them where there is not, and shows those that move", () => {
+    const many = state(["done", "active", "active", "waiting", "waiting", "present"]);
+    assert.deepEqual(renderBlock([many], size(4)), [
+      "x: fetch …",
+      "  000000000000  1 KiB",
+      "  000000000000  [######------------------]  1 KiB / 4 KiB",
+      "  2 of 6 layers are there",
+    ]);
+    assert.deepEqual(renderBlock([many], size(2)), ["x: fetch …", "  2 of 6 layers are there"]);
+    assert.deepEqual(renderBlock([many], size(1)), ["x: fetch …"]);
+    assert.deepEqual(renderBlock([many, many, many], size(2)), ["x: fetch …", "… and 2 more"]);
+  });
+  test("never has more lines than there are rows, nor longer ones than columns, whatever a daemon says", () => {
+    const part = fc.record({
+      name: fc.string({ unit: "binary" }),
+      state: fc.constantFrom("waiting" as const, "active" as const, "done" as const, "present" as const),
+      done: fc.nat(),
+      total: fc.option(fc.nat()),
+    });
+    const states = fc.array(
+      fc.record({
+        ...{ phase: fc.string({ unit: "binary" }), position: fc.option(fc.nat()), done: fc.option(fc.nat()), total: fc.option(fc.nat()) },
+        ...{ unit: fc.constantFrom("bytes", "layers"), parts: fc.array(part, { maxLength: 30 }) },
+      }),
+      { maxLength: 8 },
+    );
+    fc.assert(
+      fc.property(states, fc.integer({ min: 1, max: 30 }), fc.integer({ min: 10, max: 100 }), (all, rows, columns) => {
+        const lines = renderBlock(all, { rows, columns });
+        assert(lines.length <= rows);
+        for (const line of lines) assert(line.length <= columns && !/\p{Cc}/u.test(line));
+      }),
+    );
+  });
+  test("a digest is shown by twelve digits, anything else as it is", () => {
+    assert.deepEqual([shortDigest(digest(7)), shortDigest("sha256:xyz")], ["000000000000", "sha256:xyz"]);
+  });
 });

@@ -15,7 +15,7 @@ export interface KilnOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   /** Written to stdin, which then ends; without it stdin is empty. */
-  readonly input?: string;
+  readonly input?: string | Uint8Array;
   /** Sees the process, to signal it or to type. */
   readonly during?: (child: ChildProcess) => void;
 }

@@ -60,7 +60,7 @@ export class ArchiveTar {
       if (member === undefined) return null;
       if (member.type === "file") return { offset: member.dataOffset, sizeBytes: member.sizeBytes };
       if (member.type !== "symlink" && member.type !== "hardlink") {
-        throw archiveError(this.name, `its member ${JSON.stringify(path)} is a ${member.type}, not a file`);
+        throw archiveError(this.name, `its member ${JSON.stringify(path)} is of type ${member.type}, not a file`);
       }
       at = linkTarget(at ?? "", member);
       if (at === null) throw archiveError(this.name, `its member ${JSON.stringify(path)} is a link that leads outside of it`);
