@@ -224,7 +224,7 @@ describe("names", () => {
       (await ok("images", ...argv))
         .split("\n")
         .slice(1, -1)
-        .map((line) => line.split(" ")[0]);
+        .map((line) => line.split(" ")[0] ?? "");
     assert.deepEqual((await listed("tool")).toSorted(), ["tool:1.2", "tool:next"]);
     assert.deepEqual(await listed("docker.io/library/tool:next"), ["tool:next"]);
     assert.deepEqual(await listed("registry.example/team/tool"), ["registry.example/team/tool:latest"]);
