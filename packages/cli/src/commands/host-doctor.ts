@@ -20,7 +20,7 @@ const summarise = (checks: readonly DoctorCheck[], isRoot: boolean): string => {
     return warned === 0 ? "Nothing stands in the way.\n" : `Kiln can run VMs here; what is not at its best (${warned}) is named above.\n`;
   const isInstallable = checks.some(({ status, fix }) => status === "fail" && fix?.includes("apt-get install") === true);
   const way = isRoot ? "`./kiln ps` installs all that comes by apt.\n" : "`./kiln ps` says in one line what root has to install.\n";
-  return `Kiln cannot run VMs here before what failed (${failed}) is mended.\n${isInstallable ? way : ""}`;
+  return `Kiln cannot do its work here before what failed (${failed}) is mended.\n${isInstallable ? way : ""}`;
 };
 
 const render = ({ checks }: DoctorReport, isRoot: boolean): string => {

@@ -36,7 +36,7 @@ test("QEMU 7.2 and newer will do", () => {
 describe("the accelerator", () => {
   const usable: KvmDevice = { usable: true };
   const closed: KvmDevice = { usable: false, found: "it is closed", fix: "open it" };
-  const tcg: DriverFinding = { name: "qemu", version: "7.2", accel: "tcg", reason: "said the driver", tried: true };
+  const tcg: DriverFinding = { name: "qemu", version: "7.2", accel: "tcg", reason: "said the driver\nat length", tried: true };
   const rows: readonly [string, Partial<DriverFinding>, KvmDevice | null, string, string | RegExp | null][] = [
     ["kvm that booted a guest", { accel: "kvm" }, usable, "pass", null],
     [
@@ -57,6 +57,7 @@ describe("the accelerator", () => {
     test(`${what}: ${status}`, () => {
       const check = judgeAccel({ ...tcg, ...finding }, device);
       assert.equal(check.status, status);
+      assert.ok(check.found !== null && !check.found.includes("\n"), "one line");
       if (fix instanceof RegExp) assert.match(check.fix ?? "", fix);
       else assert.equal(check.fix, fix);
     });

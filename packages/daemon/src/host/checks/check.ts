@@ -20,11 +20,16 @@ export const passed = (name: string, found: string, needed: string | null): Doct
   fix: null,
 });
 
-/** The first line of what went wrong. */
+/** The first line, if it is not too long. */
+export const firstLine = (text: string): string => {
+  const [line = ""] = text.split("\n");
+  return line.length > WORDS_LENGTH ? `${line.slice(0, WORDS_LENGTH - 1)}…` : line;
+};
+
+/** What went wrong, in a line. */
 export const wordsOf = (error: unknown): string => {
   if (error instanceof ToolError && error.code === "ENOENT") return `${error.command} is not installed`;
-  const [line = ""] = (error instanceof Error ? error.message : String(error)).split("\n");
-  return line.length > WORDS_LENGTH ? `${line.slice(0, WORDS_LENGTH - 1)}…` : line;
+  return firstLine(error instanceof Error ? error.message : String(error));
 };
 
 /** A command as the user has to write it who is not root. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { DoctorCheck } from "@kiln/protocol";
 import { hasCode, runTool, ToolError } from "@kiln/std/node";
 import { TOOL_PATH } from "../confined.ts";
-import { install, passed, type Surroundings, wordsOf } from "./check.ts";
+import { firstLine, install, passed, type Surroundings, wordsOf } from "./check.ts";
 import { findKvmDevice, type KvmDevice } from "./kvm-device.ts";
 
 /** What a driver says of itself. */
@@ -38,7 +38,7 @@ export const checkVmm = async (
 /** null where the version will do. */
 export const judgeQemu = ({ version, reason }: Pick<DriverFinding, "version" | "reason">, host: Surroundings): DoctorCheck | null => {
   const bad = (found: string, fix: string): DoctorCheck => ({ name: "qemu", status: "fail", found, needed: NEEDED, fix });
-  if (version === null) return bad(reason, install("qemu-system-x86", host));
+  if (version === null) return bad(firstLine(reason), install("qemu-system-x86", host));
   const [major = 0, minor = 0] = version.split(".").map(Number);
   if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return null;
   return bad(version, "upgrade the host to Debian 12 or newer, or install a newer QEMU below /usr/local");
@@ -85,7 +85,8 @@ const isInOneOf = async (directories: readonly string[], file: string): Promise<
 
 /** `device` is null for a driver that does without KVM. */
 export const judgeAccel = (finding: DriverFinding, device: KvmDevice | null): DoctorCheck => {
-  const { accel, reason, tried, version } = finding;
+  const { accel, tried, version } = finding;
+  const reason = firstLine(finding.reason);
   const check = { name: "accel", needed: "kvm for full speed; tcg works everywhere, slower" } as const;
   if (accel === "kvm" && device?.usable === false) {
     return { ...check, status: "fail", found: `${accel}: ${reason}, but ${device.found}`, fix: `unset KILN_ACCEL, or ${device.fix}` };
