@@ -10,6 +10,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
+import { MEDIA_TYPES } from "@kiln/formats/oci";
 import { loadRegistryConfig } from "../registry-config.ts";
 import { createImage, Puller } from "./pulling.ts";
 import { REPOSITORY } from "./scene.ts";
@@ -103,6 +104,30 @@ suite("a registry at a public address", () => {
       assert.equal(code, REFUSED, message);
       assert.match(message, /loopback/);
     }
+    assert.ok(target.heard().every((bytes) => bytes === 0));
+  });
+
+  test("stays one when its name leads to the loopback later", async () => {
+    await using target = await listen("127.0.0.1");
+    await using registry = await ScriptedRegistry.start({ address: "0.0.0.0" });
+    registry.serve(REPOSITORY, "v1", IMAGE);
+    const location = (path: string): string => `http://${target.host}${path}`;
+    // each request has a connection of its own
+    const headers = { "content-type": MEDIA_TYPES.manifest, connection: "close" };
+    registry.script = ({ path }, honest) =>
+      path.includes("/blobs/") ? { status: 307, headers: { location: location(path) } } : { ...honest, headers };
+    let n = 0;
+    await using puller = await Puller.open({
+      lookup: (_name, { all }, callback) => {
+        n += 1;
+        const address = n === 1 ? PUBLIC : "127.0.0.1";
+        if (all === true) callback(null, [{ address, family: 4 }]);
+        else callback(null, address, 4);
+      },
+    });
+    const { code, message } = await outcome(puller.pull(`registry.example:${registry.port}/${REPOSITORY}:v1`, { plainHttp: true }));
+    assert.equal(code, REFUSED, message);
+    assert.ok(n > 1);
     assert.ok(target.heard().every((bytes) => bytes === 0));
   });
 
