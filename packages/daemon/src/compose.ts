@@ -1,10 +1,11 @@
 import { createHmac, randomBytes, randomUUID } from "node:crypto";
+import { statfsSync } from "node:fs";
 import { WRITER_VERSION } from "@kiln/formats/ext4";
 import { type Digest, KilnError, type VmId } from "@kiln/protocol";
-import { KeyedLock, Semaphore, systemClock, systemRandom } from "@kiln/std";
+import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { declareFailpoint, type Failpoint, failpoint, publishFile } from "@kiln/std/node";
 import { createAgentConnector } from "./agent/connector.ts";
-import type { Config } from "./config/config.ts";
+import { type Config, DISK_OVERCOMMIT } from "./config/config.ts";
 import { ContentStore } from "./content/content-store.ts";
 import { DebImageSource } from "./content/deb-image.ts";
 import { KernelDirectory } from "./content/kernel-directory.ts";
@@ -18,17 +19,21 @@ import { ContentLeases } from "./images/leases.ts";
 import type { ContentReader, ImageSource, ResolvedImage } from "./images/ports.ts";
 import { parseImageReference } from "./images/reference.ts";
 import { rootfsKey } from "./images/rootfs-key.ts";
+import { BootAdmission, RunAdmission } from "./operations/admission.ts";
 import type { Core, Journal } from "./operations/core.ts";
 import { RecordedWork } from "./operations/joined-work.ts";
 import type { RegistryImageSource } from "./registry/registry-image.ts";
 import { Operations } from "./operations/operations.ts";
+import { SAGA_POINTS } from "./operations/resume-operations.ts";
+import type { SagaRecord } from "./operations/saga/saga.ts";
 import { RunningVms } from "./operations/running-vms.ts";
-import { CHECKPOINTS, type CheckpointName } from "./pipeline/checkpoints.ts";
+import { type Checkpoint, CHECKPOINTS } from "./pipeline/checkpoints.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "./store/artifact-store.ts";
 import { Database } from "./store/database.ts";
 import type { HomePaths } from "./store/home.ts";
 import { SqliteOperationStore } from "./store/operation-store.ts";
+import { SqliteSagaLog } from "./store/saga-log.ts";
 import { DirectoryVmDisks } from "./store/vm-disks.ts";
 import { FileLogs } from "./store/vm-log.ts";
 import { SqliteVmStore } from "./store/vm-store.ts";
@@ -46,8 +51,6 @@ export interface Composition extends AsyncDisposable {
 }
 
 export const HOST_REGISTRIES = "/etc/kiln/registries.toml";
-/** Waiting callers of a boot; past it a create is refused with QUEUE_FULL. */
-const BOOT_QUEUE = 1024;
 
 export const compose = (parts: { config: Config; paths: HomePaths; journal: Journal; version: string }): Composition => {
   const { config, paths, journal, version } = parts;
@@ -75,7 +78,8 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const core: Core = {
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
     blobs: shelf,
-    vms: new SqliteVmStore(database),
+    ...createAdmission(config, paths, database),
+    sagas: new SqliteSagaLog<SagaRecord>(database),
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
@@ -84,7 +88,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     running: new RunningVms(),
     stopping: stop.signal,
     vmLocks: new KeyedLock<VmId>(),
-    boots: new Semaphore(config.bootsLimit, { maxWaiters: BOOT_QUEUE }),
+    boots: new BootAdmission(config.bootsLimit),
   };
   return {
     core,
@@ -124,6 +128,15 @@ const createRegistrySource = (parts: { shelf: ContentStore; paths: HomePaths; ve
 
 export const createDriver = (config: Config, paths: HomePaths): Driver =>
   config.driver === "fake" ? new FakeDriver() : new QemuDriver({ cacheDir: paths.cache, stagingDir: paths.staging, clock: systemClock });
+
+const createAdmission = (config: Config, paths: HomePaths, database: Database): Pick<Core, "vms" | "admission" | "capacity"> => {
+  const { blocks, bsize } = statfsSync(paths.home);
+  const { memoryBytes, cpus } = config;
+  const capacity = { memoryBytes, cpus, diskBytes: config.diskBytes ?? blocks * bsize * DISK_OVERCOMMIT };
+  const vms: SqliteVmStore = new SqliteVmStore(database, { onFreed: () => admission.freed() });
+  const admission = new RunAdmission(vms, capacity);
+  return { vms, admission, capacity };
+};
 
 const createDisks = (paths: HomePaths): DirectoryVmDisks =>
   new DirectoryVmDisks({
@@ -172,8 +185,8 @@ const createDistinguish = (): ((secret: string) => string) => {
   return (secret) => createHmac("sha256", key).update(secret).digest("hex").slice(0, 8);
 };
 
-const declareCheckpoints = (): ((name: CheckpointName) => Promise<void>) => {
-  const points = new Map<CheckpointName, Failpoint>(CHECKPOINTS.map((name) => [name, declareFailpoint(name)]));
+const declareCheckpoints = (): Checkpoint => {
+  const points = new Map<string, Failpoint>([...CHECKPOINTS, ...SAGA_POINTS].map((name) => [name, declareFailpoint(name)]));
   return async (name) => {
     const point = points.get(name);
     if (point === undefined) throw new KilnError("INTERNAL", `there is no checkpoint ${name}`);

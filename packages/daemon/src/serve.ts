@@ -11,6 +11,7 @@ import { createApp } from "./http/app.ts";
 import { type CommandSockets, createCommandSockets } from "./http/command-socket.ts";
 import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
 import type { Core } from "./operations/core.ts";
+import { findInterrupted, resumeOperations } from "./operations/resume-operations.ts";
 import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
@@ -53,12 +54,14 @@ const requireKnownFailpoint = (): void => {
 const reconcile = async (composition: Composition, paths: HomePaths): Promise<void> => {
   const { core } = composition;
   await sweepStaging(paths);
-  core.operations.failInterrupted();
-  await adoptVms(core);
+  const interrupted = findInterrupted(core);
+  core.operations.failInterrupted(interrupted.operations);
+  await adoptVms(core, interrupted.vms);
   await sweepVmDirectories(core);
   await sweepKernels(core);
   await sweepArtifacts(core, paths);
   await sweepUnused(core);
+  resumeOperations(core, interrupted);
 };
 
 /** A newer agent or builder made a set of its own; the old one goes when no VM boots from it. */

@@ -9,6 +9,10 @@ export interface Config {
   readonly bootsLimit: number;
   /** Memory that VMs may reserve together. */
   readonly memoryBytes: number;
+  /** CPUs that VMs may reserve together: more than there are, since most of them wait. */
+  readonly cpus: number;
+  /** What the disks of all VMs may grow to together; null: DISK_OVERCOMMIT times the home's file system. */
+  readonly diskBytes: number | null;
   /** VM n runs as uid and gid uidBase + n; null where the daemon is not root. */
   readonly uidBase: number | null;
   /** The static agent that becomes /init of every initramfs. */
@@ -28,6 +32,10 @@ export interface ConfigInput {
 const UID_BASE = 0x6000_0000;
 /** The host keeps an eighth of its memory. */
 const MEMORY_SHARE = 7 / 8;
+
+const CPU_OVERCOMMIT = 32;
+/** Disks are sparse, and most stay nearly empty. */
+export const DISK_OVERCOMMIT = 16;
 
 type Setting = "home" | "driver";
 
@@ -60,6 +68,8 @@ export const parseConfig = (input: ConfigInput): Config => {
     driver,
     bootsLimit: parsePositive("KILN_BOOTS", input.env["KILN_BOOTS"], Math.max(2, input.host.cpus)),
     memoryBytes: parsePositive("KILN_MEMORY_BYTES", input.env["KILN_MEMORY_BYTES"], Math.floor(input.host.memoryBytes * MEMORY_SHARE)),
+    cpus: parsePositive("KILN_CPUS", input.env["KILN_CPUS"], input.host.cpus * CPU_OVERCOMMIT),
+    diskBytes: parsePositive("KILN_DISK_BYTES", input.env["KILN_DISK_BYTES"], 0) || null,
     uidBase: input.host.uid === 0 ? parsePositive("KILN_UID_BASE", input.env["KILN_UID_BASE"], UID_BASE) : null,
     agentPath: input.env["KILN_AGENT"] ?? input.defaults.agentPath,
     bootTimeoutMs: parsePositive("KILN_BOOT_TIMEOUT_MS", input.env["KILN_BOOT_TIMEOUT_MS"], 120_000),

@@ -1,4 +1,4 @@
-import { KilnError, LIMITS, REGISTRY_AUTH_HEADER, type RegistryCredentials, registryCredentials } from "@kiln/protocol";
+import { CALLER_HEADER, KilnError, LIMITS, REGISTRY_AUTH_HEADER, type RegistryCredentials, registryCredentials } from "@kiln/protocol";
 import type { Context } from "hono";
 import type { CallerFacts } from "../operations/images.ts";
 import type { z } from "zod";
@@ -48,9 +48,17 @@ const credentialsOf = (context: Context): RegistryCredentials => {
   }
 };
 
+const CALLER_LENGTH = 128;
+
+/** What comes with every request that begins something. */
+export const requestFacts = (context: Context): Omit<CallerFacts, "credentials"> => ({
+  idempotencyKey: idempotencyKey(context),
+  caller: (context.req.header(CALLER_HEADER) ?? "").slice(0, CALLER_LENGTH),
+});
+
 /** What comes with a request that may pull. */
 export const callerFacts = (context: Context): CallerFacts => ({
-  idempotencyKey: idempotencyKey(context),
+  ...requestFacts(context),
   credentials: credentialsOf(context),
 });
 

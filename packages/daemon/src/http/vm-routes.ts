@@ -12,17 +12,17 @@ import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView } from "../vms/record.ts";
 import type { ApiParts } from "./parts.ts";
-import { callerFacts, idempotencyKey, parameter, parseBody, parseWith } from "./parse.ts";
+import { callerFacts, parameter, parseBody, parseWith, requestFacts } from "./parse.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
     .get("/", (context) => context.json(core.vms.list().map(toVmView)))
     .post("/", async (context) => context.json(beginCreateVm(core, await parseBody(context, createVmRequest), callerFacts(context)), 202))
     .get("/:vm", (context) => context.json(toVmView(getVm(core.vms, parameter(context, "vm")))))
-    .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), idempotencyKey(context)), 202))
+    .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), requestFacts(context)), 202))
     .post("/:vm/stop", async (context) => {
       const { timeoutMs } = await parseBody(context, stopVmRequest);
-      return context.json(beginStopVm(core, parameter(context, "vm"), { timeoutMs, idempotencyKey: idempotencyKey(context) }), 202);
+      return context.json(beginStopVm(core, parameter(context, "vm"), { timeoutMs, ...requestFacts(context) }), 202);
     })
     .post("/:vm/kill", async (context) => {
       const { signal } = await parseBody(context, killVmRequest);
@@ -31,7 +31,7 @@ export const vmRoutes = ({ core }: ApiParts): Hono =>
     })
     .delete("/:vm", (context) => {
       const force = context.req.query("force") === "true";
-      return context.json(beginRemoveVm(core, parameter(context, "vm"), { force, idempotencyKey: idempotencyKey(context) }), 202);
+      return context.json(beginRemoveVm(core, parameter(context, "vm"), { force, ...requestFacts(context) }), 202);
     })
     .get("/:vm/wait", async (context) => context.json(await waitForVm(core, parameter(context, "vm"), { signal: context.req.raw.signal })))
     .get("/:vm/console", async (context) => {

@@ -1,4 +1,4 @@
-import { asKilnError, KilnError } from "@kiln/protocol";
+import { asKilnError, KilnError, type VmId } from "@kiln/protocol";
 import type { VmmRef } from "../vms/driver.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { connectAgent, unlessEnded } from "./connect-agent.ts";
@@ -13,9 +13,10 @@ const ADOPT_MS = 15_000;
 /**
  * What an earlier daemon left, brought in line with what the OS says: VMs that run are taken over, those that do not
  * are written down as ended, half-started ones are undone, deletions are finished. One VM's trouble is not another's.
+ * Those that are `taken` belong to an operation that goes on.
  */
-export const adoptVms = async (core: Core): Promise<void> => {
-  await Promise.all(core.vms.list().map((record) => adoptVm(core, record)));
+export const adoptVms = async (core: Core, taken: ReadonlySet<VmId> = new Set()): Promise<void> => {
+  await Promise.all(core.vms.list().flatMap((record) => (taken.has(record.id) ? [] : adoptVm(core, record))));
 };
 
 const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {

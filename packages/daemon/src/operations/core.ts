@@ -1,6 +1,6 @@
 import type { KilnError, VmId } from "@kiln/protocol";
 import type { Platform } from "@kiln/formats/oci";
-import type { Clock, KeyedLock, RandomSource, Semaphore } from "@kiln/std";
+import type { Clock, KeyedLock, RandomSource } from "@kiln/std";
 import type { Config } from "../config/config.ts";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageStore } from "../images/records.port.ts";
@@ -12,10 +12,12 @@ import type { AgentConnector } from "../vms/agent.port.ts";
 import type { VmDisks } from "../vms/disks.port.ts";
 import type { Driver } from "../vms/driver.port.ts";
 import type { VmLogs } from "../vms/log.port.ts";
-import type { VmStore } from "../vms/store.port.ts";
+import type { Capacity, VmStore } from "../vms/store.port.ts";
+import type { BootAdmission, RunAdmission } from "./admission.ts";
 import type { BlobShelf } from "./collect-content.ts";
 import type { Operations } from "./operations.ts";
 import type { RunningVms } from "./running-vms.ts";
+import type { SagaLog } from "./saga/saga.ts";
 
 /** Where the daemon says what nobody waits for. */
 export interface Journal {
@@ -33,6 +35,14 @@ export interface Core {
   readonly operations: Operations;
   readonly pipeline: Pipeline;
   readonly vms: VmStore;
+  /** What all VMs may hold together. */
+  readonly capacity: Capacity & { readonly diskBytes: number };
+  /** Who may run: VMs wait here for memory and CPUs. */
+  readonly admission: RunAdmission;
+  /** Who may boot: a boot is a core's work. */
+  readonly boots: BootAdmission;
+  /** The log of sagas that have not ended. */
+  readonly sagas: SagaLog;
   readonly images: ImageStore;
   readonly kernels: KernelStore;
   readonly leases: ContentLeases;
@@ -51,8 +61,6 @@ export interface Core {
   readonly stopping: AbortSignal;
   /** One operation at a time on one VM (I18). */
   readonly vmLocks: KeyedLock<VmId>;
-  /** Boots that run at once. */
-  readonly boots: Semaphore;
 }
 
 export const nowIso = (core: Pick<Core, "clock">): string => new Date(core.clock.now()).toISOString();

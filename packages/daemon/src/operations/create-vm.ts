@@ -3,65 +3,155 @@ import { type CreateVm, DEFAULTS, KilnError, type OperationView, type RegistryCr
 import { randomHex } from "@kiln/std";
 import { type ResolvedCommand, resolveCommand } from "../images/command.ts";
 import { suits } from "../images/host-platform.ts";
+import type { ContentLease } from "../images/ports.ts";
+import type { ImageRecord } from "../images/records.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, nowIso } from "./core.ts";
 import { buildRootfs, type CallerFacts, fetchImage, followWork, sourceRequest } from "./images.ts";
 import { proposeName } from "./names.ts";
 import type { OperationContext } from "./operation.ts";
+import { firstRecord } from "./operations.ts";
 import { removeVm } from "./remove-vm.ts";
-import { startOrRemove } from "./start-vm.ts";
+import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
+import { sweepUnused } from "./sweep.ts";
+import { continueStart, startInput } from "./start-vm.ts";
 
 const VM_ID_BYTES = 6;
 const MACHINE_ID_BYTES = 16;
 
+/** Decided at the beginning, so that doing a step again makes the same VM. */
+interface CreateInput {
+  readonly request: CreateVm & { readonly name: string };
+  readonly id: VmId;
+  readonly machineId: string;
+  readonly createdAt: string;
+}
+
+export interface CreateContext {
+  readonly core: Core;
+  readonly input: CreateInput;
+  readonly operation: OperationContext;
+  /** They are in no record: a daemon that takes the create up again asks the registry as a stranger. */
+  readonly credentials: RegistryCredentials;
+  /** Keeps what was resolved until the VM's record names it. */
+  readonly lease: ContentLease;
+  resolved: Resolved | null;
+}
+
+interface Resolved {
+  readonly image: ImageRecord;
+  readonly hasMoved: boolean;
+  readonly rootfs: { readonly key: string; readonly digest: string };
+  readonly kernel: { readonly key: string; readonly name: string };
+}
+
 /** create = resolve, reserve, start. Nothing is held while images and kernels are made; the reservation is one transaction. */
-export const beginCreateVm = (core: Core, request: CreateVm, { idempotencyKey, credentials }: CallerFacts): OperationView => {
+export const beginCreateVm = (core: Core, request: CreateVm, facts: CallerFacts): OperationView => {
+  const { idempotencyKey, credentials, caller } = facts;
   const name = request.name ?? proposeName(core.random);
-  return core.operations.begin(
-    { kind: "vm.create", key: name, subject: name },
-    async (context) => {
-      const record = await createVm(core, { ...request, name, credentials }, context);
-      if (request.start) await startOrUndo(core, record, context);
-      return record.id;
+  const input: CreateInput = {
+    request: { ...request, name },
+    id: randomHex(core.random, VM_ID_BYTES) as VmId,
+    machineId: randomHex(core.random, MACHINE_ID_BYTES),
+    createdAt: nowIso(core),
+  };
+  return core.operations.beginSaga(
+    {
+      spec: { kind: "vm.create", key: input.id, subject: name, caller },
+      idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request },
+      saga: { name: CREATE_SAGA.name, input },
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request },
+    (operation, saga) => continueCreate(core, { saga, operation, credentials }),
   );
 };
 
-type NamedCreate = CreateVm & { name: string; credentials: RegistryCredentials };
+/** From where the saga stands to a VM that is there, and runs if that was asked for. */
+export const continueCreate = async (
+  core: Core,
+  held: { readonly saga: SagaRecord } & Pick<CreateContext, "operation" | "credentials">,
+): Promise<string> => {
+  const { saga, operation, credentials } = held;
+  const input = saga.input as CreateInput;
+  const next = input.request.start ? firstRecord(operation.id, startInput(input.id, { afterCreate: true })) : null;
+  if (await createUnderLease(core, { saga, next }, { operation, credentials })) await sweepUnused(core);
+  return next === null ? input.id : continueStart(core, next, operation);
+};
 
-const createVm = async (core: Core, request: NamedCreate, context: OperationContext): Promise<VmRecord> => {
-  const from = sourceRequest(request, request.credentials);
-  requireOwnPlatform(core, request, from.platform);
-  context.phase("resolve");
+/** Whether there is something to sweep now that the lease has ended. */
+const createUnderLease = async (
+  core: Core,
+  { saga, next }: { saga: SagaRecord; next: SagaRecord | null },
+  held: Pick<CreateContext, "operation" | "credentials">,
+): Promise<boolean> => {
   using lease = core.leases.begin();
+  const context = createContext(core, saga, { ...held, lease });
+  const { signal } = held.operation;
+  const onStep = (name: string): void => held.operation.phase(name);
+  await runSaga(CREATE_SAGA, { context, record: saga, log: core.sagas, signal, onStep, next, checkpoint: core.checkpoint });
+  return context.resolved?.hasMoved ?? false;
+};
+
+export const createContext = (
+  core: Core,
+  saga: SagaRecord,
+  held: Pick<CreateContext, "operation" | "credentials" | "lease">,
+): CreateContext => ({
+  ...{ core, input: saga.input as CreateInput, ...held },
+  resolved: null,
+});
+
+/** Image, rootfs and kernel, whole; fetched and built where they are missing. */
+const resolve = async (context: CreateContext): Promise<unknown> => {
+  const { core, input, operation, credentials, lease } = context;
+  const { request } = input;
+  const from = sourceRequest(request, credentials);
+  requireOwnPlatform(core, request, from.platform);
   const wanted = { ...from, reference: request.image, pull: request.pull, lease };
-  const options = { signal: context.signal, onProgress: followWork(context) };
-  const [image, kernel] = await allOrNone(context.signal, (signal) => [
+  const options = { signal: operation.signal, onProgress: followWork(operation) };
+  const [{ record: image, hasMoved }, kernel] = await allOrNone(operation.signal, (signal) => [
     fetchImage(core, wanted, { ...options, signal }),
     core.pipeline.ensureKernel({ ...options, signal }),
   ]);
-  const command = resolveCommand(image.image.config, request);
+  resolveCommand(image.image.config, request); // what cannot run is refused before anything is built for it
   const rootfs = await buildRootfs(core, image, options);
-  context.phase("reserve");
-  context.signal.throwIfAborted();
-  return core.vms.reserve({
-    ...identity(core, request),
-    ...run(command, request),
-    image: image.reference,
-    imageDigest: image.image.manifestDigest,
-    rootfsKey: rootfs.key,
-    rootfsDigest: rootfs.digest,
-    kernelKey: kernel.key,
-    kernelName: kernel.name,
-    createdAt: nowIso(core),
-    ...NEVER_RAN,
-    driver: core.driver.name,
-  });
+  context.resolved = { image, hasMoved, rootfs, kernel: { key: kernel.key, name: kernel.name } };
+  return { image: image.reference, imageDigest: image.image.manifestDigest };
+};
+
+/** The name, the slot and the disk are this VM's from here on. */
+const reserve = async (context: CreateContext): Promise<void> => {
+  const { core, input } = context;
+  if (core.vms.get(input.id) !== null) return;
+  if (context.resolved === null) await resolve(context);
+  if (context.resolved === null) throw new KilnError("INTERNAL", "a VM is to be reserved and nothing was resolved");
+  const { image, rootfs, kernel } = context.resolved;
+  const command = resolveCommand(image.image.config, input.request);
+  core.vms.reserve(
+    {
+      ...identity(input),
+      ...run(command, input.request),
+      image: image.reference,
+      imageDigest: image.image.manifestDigest,
+      ...{ rootfsKey: rootfs.key, rootfsDigest: rootfs.digest, kernelKey: kernel.key, kernelName: kernel.name },
+      createdAt: input.createdAt,
+      ...NEVER_RAN,
+      driver: core.driver.name,
+    },
+    core.capacity,
+  );
+};
+
+export const CREATE_SAGA: Saga<CreateContext> = {
+  name: "vm.create",
+  onFailure: "undo",
+  steps: [
+    { name: "resolve", run: resolve },
+    { name: "reserve", run: reserve, undo: ({ core, input }) => removeVm(core, input.id, { force: true }) },
+  ],
 };
 
 /** Said before anything is fetched. */
-const requireOwnPlatform = (core: Core, request: NamedCreate, wanted: Platform | null): void => {
+const requireOwnPlatform = (core: Core, request: CreateVm, wanted: Platform | null): void => {
   if (wanted === null || suits(core.platform, wanted)) return;
   throw new KilnError(
     "IMAGE_PLATFORM_MISSING",
@@ -70,12 +160,10 @@ const requireOwnPlatform = (core: Core, request: NamedCreate, wanted: Platform |
   );
 };
 
-const identity = (core: Core, request: CreateVm & { name: string }) => ({
-  id: randomHex(core.random, VM_ID_BYTES) as VmId,
-  name: request.name,
+const identity = ({ id, machineId, request }: CreateInput) => ({
+  ...{ id, machineId, name: request.name },
   state: "created" as const,
   hostname: request.hostname ?? request.name,
-  machineId: randomHex(core.random, MACHINE_ID_BYTES),
   labels: request.labels,
   autoRemove: request.autoRemove,
 });
@@ -103,17 +191,8 @@ const NEVER_RAN = {
   error: null,
   timings: {},
   vmm: null,
-};
-
-/** A create that is cancelled while it starts its VM leaves none. */
-const startOrUndo = async (core: Core, record: VmRecord, context: OperationContext): Promise<void> => {
-  try {
-    await startOrRemove(core, record, context);
-  } catch (error) {
-    if (context.signal.aborted) await removeVm(core, record.id, { force: true });
-    throw error;
-  }
-};
+  operation: null,
+} satisfies Partial<VmRecord>;
 
 /** Runs both; when one fails the other is told to leave and awaited before the failure is thrown. */
 const allOrNone = async <One, Two>(

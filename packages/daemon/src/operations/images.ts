@@ -9,7 +9,7 @@ import {
 } from "@kiln/protocol";
 import type { ImportPlan } from "../images/import-plan.ts";
 import { parsePlatform } from "../images/host-platform.ts";
-import type { SourceRequest } from "../images/ports.ts";
+import type { ContentLease, SourceRequest } from "../images/ports.ts";
 import type { ImageRecord, RootfsRecord } from "../images/records.port.ts";
 import { canonicalReference, findImage, parseImageReference } from "../images/reference.ts";
 import type { WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
@@ -17,12 +17,15 @@ import { isDiskFull, type WantedImage } from "../pipeline/pipeline.ts";
 import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
 import { toImageDetails, toImageView } from "./report-images.ts";
+import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { sweepUnused } from "./sweep.ts";
 
 /** What a caller gives along with a request that may pull. */
 export interface CallerFacts {
   readonly idempotencyKey: string | null;
   readonly credentials: RegistryCredentials;
+  /** Who asks, as far as they say: callers take turns where they have to wait. */
+  readonly caller: string;
 }
 
 export const listImages = (core: Core): ImageView[] => core.images.listImages().map((record) => toImageView(core, record));
@@ -54,12 +57,17 @@ export const followWork = (context: OperationContext): ((progress: WorkProgress)
   };
 };
 
-/** The image under a name, and no garbage of what the name meant before. */
-export const fetchImage = async (core: Core, wanted: WantedImage, options: WorkOptions): Promise<ImageRecord> => {
+export interface FetchedRecord {
+  readonly record: ImageRecord;
+  /** The name meant another image before: once the caller's lease has ended there is something to sweep. */
+  readonly hasMoved: boolean;
+}
+
+/** The image under a name. */
+export const fetchImage = async (core: Core, wanted: WantedImage, options: WorkOptions): Promise<FetchedRecord> => {
   const before = findImage(wanted.reference, core.images);
   const record = await sweepIfFull(core, () => core.pipeline.ensureImage(wanted, options));
-  if (before !== null && before.reference === record.reference && before.root !== record.root) await sweepUnused(core);
-  return record;
+  return { record, hasMoved: before !== null && before.reference === record.reference && before.root !== record.root };
 };
 
 /** The rootfs of an image; a build that found no room leaves none of its own behind. */
@@ -76,20 +84,81 @@ const sweepIfFull = async <Result>(core: Core, work: () => Promise<Result>): Pro
 };
 
 /** An explicit pull shares its work with every create that wants the same image. */
-export const beginPullImage = (core: Core, request: PullImage, { idempotencyKey, credentials }: CallerFacts): OperationView => {
+export const beginPullImage = (core: Core, request: PullImage, { idempotencyKey, credentials, caller }: CallerFacts): OperationView => {
   const reference = canonicalReference(request.reference);
-  return core.operations.begin(
-    { kind: "image.ensure", key: reference, subject: reference },
-    async (context) => {
-      using lease = core.leases.begin();
-      const options = { signal: context.signal, onProgress: followWork(context) };
-      const wanted = { ...sourceRequest(request, credentials), reference: request.reference, pull: request.pull, lease };
-      const image = await fetchImage(core, wanted, options);
-      await buildRootfs(core, image, options);
-      return image.image.manifestDigest;
+  return core.operations.beginSaga(
+    {
+      spec: { kind: "image.ensure", key: reference, subject: reference, caller },
+      idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request },
+      saga: { name: ENSURE_SAGA.name, input: request },
     },
-    idempotencyKey === null ? null : { key: idempotencyKey, request },
+    (operation, saga) => continuePull(core, { saga, operation, credentials }),
   );
+};
+
+export interface EnsureContext {
+  readonly core: Core;
+  readonly request: PullImage;
+  /** They are in no record: a daemon that takes the pull up again asks the registry as a stranger. */
+  readonly credentials: RegistryCredentials;
+  readonly lease: ContentLease;
+  readonly options: WorkOptions;
+  image: FetchedRecord | null;
+}
+
+export const continuePull = async (
+  core: Core,
+  held: { readonly saga: SagaRecord; readonly operation: OperationContext; readonly credentials: RegistryCredentials },
+): Promise<string | null> => {
+  const { saga, operation, credentials } = held;
+  const fetched = await pullUnderLease(core, saga, { operation, credentials });
+  if (fetched?.hasMoved === true) await sweepUnused(core);
+  return fetched?.record.image.manifestDigest ?? null;
+};
+
+const pullUnderLease = async (
+  core: Core,
+  saga: SagaRecord,
+  held: { operation: OperationContext; credentials: RegistryCredentials },
+): Promise<FetchedRecord | null> => {
+  using lease = core.leases.begin();
+  const context = ensureContext(core, saga, { ...held, lease });
+  const { signal } = held.operation;
+  const onStep = (name: string): void => held.operation.phase(name);
+  await runSaga(ENSURE_SAGA, { context, record: saga, log: core.sagas, signal, onStep, checkpoint: core.checkpoint });
+  return context.image;
+};
+
+export const ensureContext = (
+  core: Core,
+  saga: SagaRecord,
+  held: { operation: OperationContext; credentials: RegistryCredentials; lease: ContentLease },
+): EnsureContext => {
+  const { operation, credentials, lease } = held;
+  const options = { signal: operation.signal, onProgress: followWork(operation) };
+  return { core, request: saga.input as PullImage, credentials, lease, options, image: null };
+};
+
+const pull = async (context: EnsureContext): Promise<void> => {
+  const { core, request, credentials, lease, options } = context;
+  const wanted = { ...sourceRequest(request, credentials), reference: request.reference, pull: request.pull, lease };
+  context.image = await fetchImage(core, wanted, options);
+};
+
+/** Pulls are pure: what was fetched is content by digest, and the sweep's if nobody names it. */
+export const ENSURE_SAGA: Saga<EnsureContext> = {
+  name: "image.ensure",
+  onFailure: "carry on",
+  steps: [
+    { name: "image", run: pull, resume: pull },
+    {
+      name: "rootfs",
+      needsAll: true,
+      run: async ({ core, image, options }) => {
+        if (image !== null) await buildRootfs(core, image.record, options);
+      },
+    },
+  ],
 };
 
 /** Names an image whose blobs the caller has sent, or says which are missing. */

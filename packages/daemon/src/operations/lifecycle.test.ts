@@ -15,6 +15,16 @@ const never = new AbortController().signal;
 const MIB = 2 ** 20;
 const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `vm-${index}`);
 
+const until = async (condition: () => boolean): Promise<void> => {
+  const deadline = Date.now() + 20_000;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, "waited 20 s in vain");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+};
+
+const NOBODY = { idempotencyKey: null, caller: "" };
+
 test("I16 64 creates of different names on a missing image join one pull, and their boots overlap", async () => {
   const gate = Promise.withResolvers<void>();
   let most = 0;
@@ -37,30 +47,47 @@ test("I16 64 creates of different names on a missing image join one pull, and th
   assert.equal(fake.host.machines.size, 64);
 });
 
-test("I17 a hundred concurrent creates oversell neither names nor memory, and the refused give all back", async () => {
+test("I17 a hundred concurrent creates oversell neither names nor memory: ten run, those without a name are refused, the rest wait", async () => {
   await using fake = await createFakeCore({ memoryBytes: 10 * 512 * MIB });
   const begun = names(100).map((name) => fake.create({ name: name.replace(/[5-9]$/, "0"), start: true, autoRemove: true }));
-  const ended = await Promise.all(begun.map(fake.ended));
-  assert.equal(ended.filter((one) => one.state === "succeeded").length, 10);
-  const refusals = new Set(ended.flatMap((one) => one.error?.code ?? []));
-  assert.deepEqual(refusals, new Set(["CAPACITY_EXCEEDED", "VM_NAME_TAKEN"]));
-  assert.equal(fake.core.vms.list().length, 10);
-  assert.equal(fake.core.vms.reservedMemoryBytes(), 10 * 512 * MIB);
+  const views = () => begun.map(({ id }) => fake.core.operations.get(id));
+  const count = (state: string): number => views().filter((one) => one.state === state).length;
+  await until(() => count("succeeded") === 10 && count("queued") === 40 && count("failed") === 50);
+  assert.deepEqual(new Set(views().flatMap((one) => one.error?.code ?? [])), new Set(["VM_NAME_TAKEN"]));
+  assert.equal(fake.host.machines.size, 10);
+  assert.equal(fake.core.vms.reserved().memoryBytes, 10 * 512 * MIB);
+  const places = views().flatMap((one) => one.position ?? []);
+  assert.deepEqual(
+    places.toSorted((a, b) => a - b),
+    Array.from({ length: 40 }, (_, index) => index + 1),
+  );
+  [...fake.host.machines][0]?.end({ reason: "guest-shutdown" });
+  await until(() => count("succeeded") === 11 && count("queued") === 39);
+  for (const view of views()) if (view.state === "queued") fake.core.operations.cancel(view.id);
+  await until(() => count("cancelled") === 39);
+  assert.equal(fake.core.vms.list().length, 10, "who leaves the queue leaves nothing");
   assert.equal(new Set(fake.core.vms.list().map((vm) => vm.slot)).size, 10);
+  assert.equal(fake.core.admission.waiting, 0);
+});
+
+test("a VM that no host memory suffices for is refused at once", async () => {
+  await using fake = await createFakeCore({ memoryBytes: 512 * MIB });
+  const ended = await fake.ended(fake.create({ name: "big", start: true, memoryBytes: 1024 * MIB }));
+  assert.equal(ended.error?.code, "CAPACITY_EXCEEDED");
 });
 
 test("I19 a start that hangs and is cancelled leaves no process, no memory held, and can be tried again", async () => {
   let hang = true;
   await using fake = await createFakeCore({ faultOf: () => (hang ? "hang" : null) });
   await fake.ended(fake.create({ name: "web" }));
-  const start = beginStartVm(fake.core, "web", null);
+  const start = beginStartVm(fake.core, "web", NOBODY);
   await new Promise((resolve) => setTimeout(resolve, 20));
   fake.core.operations.cancel(start.id);
   assert.equal((await fake.ended(start)).state, "cancelled");
   assert.equal(fake.host.machines.size, 0);
-  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+  assert.equal(fake.core.vms.reserved().memoryBytes, 0);
   hang = false;
-  assert.equal((await fake.ended(beginStartVm(fake.core, "web", null))).state, "succeeded");
+  assert.equal((await fake.ended(beginStartVm(fake.core, "web", NOBODY))).state, "succeeded");
 });
 
 test("I20 a VMM that refuses to start is reported with its own words", async () => {
@@ -82,7 +109,7 @@ test("a VMM that dies under its start is a typed failure", async () => {
 test("I18 two starts of one VM are one run", async () => {
   await using fake = await createFakeCore({ bootMs: 5 });
   await fake.ended(fake.create({ name: "web" }));
-  const both = [beginStartVm(fake.core, "web", null), beginStartVm(fake.core, "web", null)];
+  const both = [beginStartVm(fake.core, "web", NOBODY), beginStartVm(fake.core, "web", NOBODY)];
   assert.deepEqual(
     (await Promise.all(both.map(fake.ended))).map((one) => one.state),
     ["succeeded", "succeeded"],
@@ -100,12 +127,12 @@ test("I22 deleting works in every state, twice, and while a start is in flight",
   const starting = fake.core.vms.find("starting");
   assert.ok(starting);
   hanging.add(starting.id);
-  const start = beginStartVm(fake.core, "starting", null);
+  const start = beginStartVm(fake.core, "starting", NOBODY);
   await new Promise((resolve) => setTimeout(resolve, 20));
   const ids = fake.core.vms.list().map((vm) => vm.id);
   const removals = ids.flatMap((id) => [
-    beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null }),
-    beginRemoveVm(fake.core, id, { force: true, idempotencyKey: null }),
+    beginRemoveVm(fake.core, id, { force: true, ...NOBODY }),
+    beginRemoveVm(fake.core, id, { force: true, ...NOBODY }),
   ]);
   const ended = await Promise.all(removals.map(fake.ended));
   assert.deepEqual(new Set(ended.map((one) => one.state)), new Set(["succeeded"]));
@@ -132,18 +159,18 @@ test("a VM ends with its command, and its exit code is kept", async () => {
   const ended = await waitForVm(fake.core, "job", { signal: never });
   assert.deepEqual([ended.state, ended.exitCode], ["exited", 7]);
   assert.equal(fake.host.machines.size, 0);
-  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+  assert.equal(fake.core.vms.reserved().memoryBytes, 0);
 });
 
 test("stop ends the command, kill cuts the power, and both give the memory back", async () => {
   await using fake = await createFakeCore();
   await fake.ended(fake.create({ name: "one", start: true }));
   await fake.ended(fake.create({ name: "two", start: true }));
-  await fake.ended(beginStopVm(fake.core, "one", { timeoutMs: 1000, idempotencyKey: null }));
+  await fake.ended(beginStopVm(fake.core, "one", { timeoutMs: 1000, ...NOBODY }));
   assert.equal(fake.vm("one")?.state, "exited");
   await killVm(fake.core, "two", "SIGKILL");
   assert.deepEqual([fake.vm("two")?.state, fake.vm("two")?.exitCode], ["exited", 137]);
-  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
+  assert.equal(fake.core.vms.reserved().memoryBytes, 0);
 });
 
 test("I27 thirty parallel execs right after a start all answer", async () => {
@@ -175,9 +202,9 @@ test("I27 thirty parallel execs right after a start all answer", async () => {
 test("the same request with the same idempotency key makes one VM", async () => {
   await using fake = await createFakeCore();
   const request = createVmRequest.parse({ image: "deb:fake" });
-  const first = beginCreateVm(fake.core, request, { idempotencyKey: "key-1", credentials: {} });
+  const first = beginCreateVm(fake.core, request, { idempotencyKey: "key-1", credentials: {}, caller: "" });
   await fake.ended(first);
-  assert.equal(beginCreateVm(fake.core, request, { idempotencyKey: "key-1", credentials: {} }).id, first.id);
+  assert.equal(beginCreateVm(fake.core, request, { idempotencyKey: "key-1", credentials: {}, caller: "" }).id, first.id);
   assert.equal(fake.core.vms.list().length, 1);
 });
 
@@ -215,8 +242,8 @@ test("I36 a VM that ended while no daemon ran is written down as ended, and star
   await adoptVms(next);
   const state = fake.vm("web")?.state;
   assert.equal(state, "failed");
-  assert.equal(fake.core.vms.reservedMemoryBytes(), 0);
-  assert.equal((await fake.ended(beginStartVm(next, "web", null))).state, "succeeded");
+  assert.equal(fake.core.vms.reserved().memoryBytes, 0);
+  assert.equal((await fake.ended(beginStartVm(next, "web", NOBODY))).state, "succeeded");
   await killVm(next, "web", "SIGKILL");
 });
 
@@ -233,7 +260,7 @@ test("I36 a VM that runs is taken over by the next daemon in the same epoch", as
 test("the same delete asked again with its key is the same operation, though the VM is gone", async () => {
   await using fake = await createFakeCore();
   await fake.ended(fake.create({ name: "web" }));
-  const remove = () => beginRemoveVm(fake.core, "web", { force: false, idempotencyKey: "delete-1" });
+  const remove = () => beginRemoveVm(fake.core, "web", { force: false, caller: "", idempotencyKey: "delete-1" });
   const first = remove();
   await fake.ended(first);
   assert.equal(remove().id, first.id);

@@ -5,6 +5,8 @@ import { type Clock, Deferred } from "@kiln/std";
 /** What the code of an operation may say about itself while it runs. */
 export interface OperationContext {
   readonly id: OperationId;
+  /** Who asked: callers take turns where they have to wait. */
+  readonly caller: string;
   /** Aborts when the operation is cancelled. */
   readonly signal: AbortSignal;
   /** Ends the phase before and begins `name`. */
@@ -21,7 +23,11 @@ export interface OperationSpec {
   readonly key: string;
   readonly subject: string;
   readonly joined?: OperationId;
+  readonly caller?: string;
 }
+
+/** Who asks where nobody says so, and for what the daemon does by itself. */
+export const NO_CALLER = "";
 
 const timestamp = (clock: Clock): string => new Date(clock.now()).toISOString();
 
@@ -32,15 +38,22 @@ export class LiveOperation {
   readonly #watchers = new Set<() => void>();
   readonly #onChange: (view: OperationView, durable: boolean) => void;
   readonly ended = new Deferred<OperationView>();
+  readonly #caller: string;
   #view: OperationView;
   #phaseBegan: number | null = null;
   /** Asked at each view: how many callers wait for the work. */
   countWaiters: () => number = () => 1;
 
-  constructor(id: OperationId, spec: OperationSpec, options: { clock: Clock; onChange: (view: OperationView, durable: boolean) => void }) {
+  constructor(view: OperationView, options: { clock: Clock; caller: string; onChange: (view: OperationView, durable: boolean) => void }) {
     this.#clock = options.clock;
+    this.#caller = options.caller;
     this.#onChange = options.onChange;
-    this.#view = {
+    this.#view = view;
+  }
+
+  /** How an operation begins. */
+  static firstView(id: OperationId, spec: OperationSpec, clock: Clock): OperationView {
+    return {
       id,
       kind: spec.kind,
       key: spec.key,
@@ -52,7 +65,7 @@ export class LiveOperation {
       parts: [],
       waiters: 1,
       joined: spec.joined ?? null,
-      startedAt: timestamp(options.clock),
+      startedAt: timestamp(clock),
       finishedAt: null,
       phases: [],
       error: null,
@@ -67,6 +80,7 @@ export class LiveOperation {
   get context(): OperationContext {
     return {
       id: this.#view.id as OperationId,
+      caller: this.#caller,
       signal: this.#abort.signal,
       phase: (name) => {
         if (name !== this.#view.phase) this.#change({ phases: this.#closedPhases(), phase: name, progress: null, parts: [] }, true);

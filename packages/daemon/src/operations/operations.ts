@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { KilnError, type OperationId, type OperationView } from "@kiln/protocol";
+import { ERROR_TABLE, KilnError, type OperationId, type OperationView } from "@kiln/protocol";
 import { abortable, type Clock, type RandomSource, randomHex } from "@kiln/std";
 import type { Journal } from "./core.ts";
-import { LiveOperation, type OperationContext, type OperationSpec } from "./operation.ts";
+import { LiveOperation, NO_CALLER, type OperationContext, type OperationSpec } from "./operation.ts";
+import type { SagaRecord } from "./saga/saga.ts";
 import type { OperationStore } from "./store.port.ts";
 
 const ID_BYTES = 8;
@@ -13,6 +14,17 @@ export interface IdempotencyKey {
   /** What was asked, its object included: the same key with another request is refused. */
   readonly request: unknown;
 }
+
+/** With what a saga begins. */
+export interface FirstSaga {
+  readonly name: string;
+  readonly input: unknown;
+}
+
+export const firstRecord = (operation: string, { name, input }: FirstSaga): SagaRecord => ({
+  ...{ operation, saga: name, input },
+  ...{ outputs: {}, failure: null, resumes: 0 },
+});
 
 /** All operations: those that run are here, those that ended are in the store. */
 export class Operations {
@@ -40,16 +52,31 @@ export class Operations {
   }
 
   /** Records a new operation as running. The caller ends it. */
-  open(spec: OperationSpec, idempotency: { key: string; fingerprint: string } | null = null): LiveOperation {
+  open(
+    spec: OperationSpec,
+    how: { idempotency?: { key: string; fingerprint: string } | null; saga?: FirstSaga | null } = {},
+  ): LiveOperation {
     const id = `op_${randomHex(this.#random, ID_BYTES)}` as OperationId;
-    const live: LiveOperation = new LiveOperation(id, spec, {
-      clock: this.#clock,
-      onChange: (view, durable) => this.#onChange(live, view, durable),
-    });
-    this.#store.insert(live.view, idempotency);
+    const view = LiveOperation.firstView(id, spec, this.#clock);
+    const saga = how.saga === undefined || how.saga === null ? null : firstRecord(id, how.saga);
+    this.#store.insert(view, { idempotency: how.idempotency ?? null, saga });
     this.#opened += 1;
     if (this.#opened % TRIM_EVERY === 0) this.#store.trim();
-    this.#live.set(id, live);
+    return this.#keep(view, spec.caller ?? NO_CALLER);
+  }
+
+  /** An operation that an earlier daemon left running goes on under its id. */
+  resume(id: string, work: (context: OperationContext) => Promise<string | null>): void {
+    void run(this.#keep(this.get(id), NO_CALLER), work);
+  }
+
+  #keep(view: OperationView, caller: string): LiveOperation {
+    const live: LiveOperation = new LiveOperation(view, {
+      clock: this.#clock,
+      caller,
+      onChange: (changed, durable) => this.#onChange(live, changed, durable),
+    });
+    this.#live.set(view.id, live);
     return live;
   }
 
@@ -57,16 +84,30 @@ export class Operations {
    * Starts `work` as an operation and returns at once. The same idempotency key and request: the operation that is
    * there already. Throws IDEMPOTENCY_CONFLICT for the same key with another request.
    */
-  begin(
-    spec: OperationSpec,
+  begin(spec: OperationSpec, work: (context: OperationContext) => Promise<string | null>, how: IdempotencyKey | null): OperationView {
+    return this.#begin({ spec, idempotency: how, saga: null }, (context) => work(context));
+  }
+
+  /**
+   * The same for work that is a saga: its log begins with the operation, and the next daemon takes it up if this one
+   * does not end it.
+   */
+  beginSaga(
+    what: { readonly spec: OperationSpec; readonly idempotency: IdempotencyKey | null; readonly saga: FirstSaga },
+    work: (context: OperationContext, record: SagaRecord) => Promise<string | null>,
+  ): OperationView {
+    return this.#begin(what, (context) => work(context, firstRecord(context.id, what.saga)));
+  }
+
+  #begin(
+    { spec, idempotency, saga }: { spec: OperationSpec; idempotency: IdempotencyKey | null; saga: FirstSaga | null },
     work: (context: OperationContext) => Promise<string | null>,
-    idempotency: IdempotencyKey | null,
   ): OperationView {
     this.#stopping.throwIfAborted();
     const known = this.recall(spec.kind, idempotency);
     if (known !== null) return known;
     const stored = idempotency === null ? null : { key: idempotency.key, fingerprint: fingerprint(spec.kind, idempotency.request) };
-    const live = this.open(spec, stored);
+    const live = this.open(spec, { idempotency: stored, saga });
     void run(live, work);
     return live.view;
   }
@@ -122,11 +163,12 @@ export class Operations {
     for (const id of this.#live.keys()) this.cancel(id);
   }
 
-  /** What an earlier daemon left running has failed with it. Returns how many. */
-  failInterrupted(): number {
-    const left = this.#store.list({ activeOnly: true });
+  /** What an earlier daemon left running and nobody takes up has failed with it. Returns how many. */
+  failInterrupted(resumed: ReadonlySet<string> = new Set()): number {
+    const left = this.#store.list({ activeOnly: true }).filter((view) => !resumed.has(view.id));
     for (const view of left) {
-      const error = { code: "INTERNAL", detail: "the daemon ended while this ran", hint: "run the command again", causes: [] };
+      const { hint } = ERROR_TABLE.INTERRUPTED;
+      const error = { code: "INTERRUPTED", detail: "the daemon ended while this ran", hint, causes: [] };
       const finishedAt = new Date(this.#clock.now()).toISOString();
       this.#store.update({ ...view, state: "failed", phase: null, position: null, finishedAt, error });
     }

@@ -14,6 +14,7 @@ const PROBE_MS = 5_000;
 
 export const reportStatus = async (core: Core, facts: DaemonFacts): Promise<DaemonStatus> => {
   const vms = core.vms.list();
+  const reserved = core.vms.reserved();
   const { name } = core.driver;
   const driver = await core.driver
     .probe(null, { signal: AbortSignal.timeout(PROBE_MS) })
@@ -30,8 +31,11 @@ export const reportStatus = async (core: Core, facts: DaemonFacts): Promise<Daem
     vms: { running: vms.filter((vm) => LIVE_STATES.has(vm.state)).length, total: vms.length },
     operations: { running: core.operations.count("running"), queued: core.operations.count("queued") },
     capacity: {
-      memoryBytes: { total: core.config.memoryBytes, reserved: core.vms.reservedMemoryBytes() },
-      boots: { limit: core.config.bootsLimit, running: core.boots.active, queued: core.boots.waiting },
+      memoryBytes: { total: core.capacity.memoryBytes, reserved: reserved.memoryBytes },
+      cpus: { total: core.capacity.cpus, reserved: reserved.cpus },
+      diskBytes: { total: core.capacity.diskBytes, reserved: reserved.diskBytes },
+      waiting: core.admission.waiting,
+      boots: { limit: core.boots.limit, running: core.boots.active, queued: core.boots.waiting },
     },
   };
 };

@@ -1,210 +1,216 @@
-import { asKilnError, KilnError, type OperationView, type VmId } from "@kiln/protocol";
-import { randomHex, withDeadline } from "@kiln/std";
-import type { BootFiles } from "../pipeline/artifacts.port.ts";
-import type { AgentSession, ExecAttachment, GuestSetup } from "../vms/agent.port.ts";
-import type { DiskSpec, VmmSpec } from "../vms/driver.port.ts";
+import { KilnError, type OperationView, type VmId } from "@kiln/protocol";
+import { randomHex } from "@kiln/std";
+import type { VmmRef } from "../vms/driver.port.ts";
 import { STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
-import { connectAgent, unlessEnded } from "./connect-agent.ts";
-import { type Core, errorView, nowIso } from "./core.ts";
+import { type BootedVm, bootVm, inTime, prepareFiles, readoptVm, startCommand, type VmFiles } from "./boot-vm.ts";
+import { unlessEnded } from "./connect-agent.ts";
+import { type Core, nowIso } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 import { followRun } from "./follow-run.ts";
+import type { CallerFacts } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { removeVm } from "./remove-vm.ts";
-import { createRun, MAIN_EXEC, type RunningVm } from "./running-vms.ts";
+import { createRun, MAIN_EXEC } from "./running-vms.ts";
+import { runSaga, type Saga, type SagaFailure, type SagaRecord } from "./saga/saga.ts";
+import { Stopwatch } from "./stopwatch.ts";
+import { drainUnread } from "./stream-vm.ts";
 
 const BOOT_ID_BYTES = 16;
-const ENTROPY_BYTES = 64;
 
-export const beginStartVm = (core: Core, reference: string, idempotencyKey: string | null): OperationView => {
+export interface StartContext {
+  readonly core: Core;
+  readonly id: VmId;
+  readonly operation: OperationContext;
+  readonly stopwatch: Stopwatch;
+  /** An earlier daemon began it: what that one started may still be there. */
+  readonly isResumed: boolean;
+  files: VmFiles | null;
+  booted: BootedVm | null;
+  steps: Readonly<Record<string, number>>;
+}
+
+export const beginStartVm = (
+  core: Core,
+  reference: string,
+  { idempotencyKey, caller }: Omit<CallerFacts, "credentials">,
+): OperationView => {
   const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: reference } };
   const known = core.operations.recall("vm.start", idempotency);
   if (known !== null) return known;
   const record = getVm(core.vms, reference);
-  return core.operations.begin(
-    { kind: "vm.start", key: record.id, subject: record.name },
-    async (context) => {
-      await startOrRemove(core, record, context);
-      return record.id;
-    },
-    idempotency,
+  return core.operations.beginSaga(
+    { spec: { kind: "vm.start", key: record.id, subject: record.name, caller }, idempotency, saga: startInput(record.id) },
+    (context, saga) => continueStart(core, saga, context),
   );
 };
 
-/** A VM with --rm whose start fails is removed: its caller has no other use for it. */
-export const startOrRemove = async (core: Core, record: VmRecord, context: OperationContext): Promise<void> => {
-  try {
-    await startVm(core, record.id, context);
-  } catch (error) {
-    if (record.autoRemove) await removeVm(core, record.id, { force: true });
-    throw error;
-  }
-};
+export const startInput = (id: VmId, options: { afterCreate: boolean } = { afterCreate: false }): { name: string; input: unknown } => ({
+  name: START_SAGA.name,
+  input: { vm: id, ...options },
+});
 
 /**
- * Starts a VM under its own lock. Returning means that its agent has answered for this epoch and its command runs.
- * A failure or a cancel leaves no process, no reservation of memory, and the reason in the record (I19).
+ * Starts a VM under its own lock, from where the saga stands. Returning means that its agent has answered for this
+ * epoch and its command runs. A failure or a cancel leaves no process, no reservation, and the reason in the record (I19).
  */
-export const startVm = async (core: Core, id: VmId, context: OperationContext): Promise<void> => {
-  using _lock = await core.vmLocks.acquire(id, { signal: context.signal });
-  context.phase("reserve");
-  const before = core.vms.get(id);
-  if (before === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
-  if (before.state === "running" && core.running.get(id) !== null) return;
-  const record = core.vms.change(
+export const continueStart = async (core: Core, saga: SagaRecord, operation: OperationContext): Promise<string> => {
+  const { vm, afterCreate } = saga.input as { vm: VmId; afterCreate: boolean };
+  const autoRemove = core.vms.get(vm)?.autoRemove ?? false;
+  try {
+    await startUnderLock(core, { id: vm, saga, operation });
+  } catch (error) {
+    // its caller has no other use for it
+    if (autoRemove || (afterCreate && operation.signal.aborted)) await removeVm(core, vm, { force: true });
+    throw error;
+  }
+  return vm;
+};
+
+const startUnderLock = async (core: Core, what: { id: VmId; saga: SagaRecord; operation: OperationContext }): Promise<void> => {
+  const { id, saga, operation } = what;
+  using _lock = await core.vmLocks.acquire(id, { signal: operation.signal });
+  if (core.vms.get(id)?.state === "running" && core.running.get(id) !== null) return;
+  const context = startContext(core, saga, operation);
+  await runSaga(START_SAGA, {
+    ...{ context, record: saga, log: core.sagas, signal: operation.signal, checkpoint: core.checkpoint },
+    onStep: (name) => context.stopwatch.phase(name),
+  });
+};
+
+export const startContext = (core: Core, saga: SagaRecord, operation: OperationContext): StartContext => ({
+  ...{ core, id: (saga.input as { vm: VmId }).vm, operation },
+  ...{ stopwatch: new Stopwatch(core, operation), isResumed: saga.resumes > 0 },
+  ...{ files: null, booted: null, steps: {} },
+});
+
+const requireRecord = ({ core, id }: StartContext): VmRecord => {
+  const record = core.vms.get(id);
+  if (record === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
+  return record;
+};
+
+/** Memory and CPUs are this VM's from here on, and it is in its next epoch. */
+const claim = async (context: StartContext): Promise<unknown> => {
+  const { core, id, operation } = context;
+  const before = requireRecord(context);
+  if (before.state === "starting" && before.operation === operation.id) return { epoch: before.epoch };
+  const record = await core.admission.claim(
     id,
     {
       state: "starting",
+      operation: operation.id,
       epoch: before.epoch + 1,
       bootId: toUuid(randomHex(core.random, BOOT_ID_BYTES)),
       ...{ startedAt: null, finishedAt: null, exitCode: null, signal: null, error: null, timings: {}, vmm: null },
     },
-    { from: [...STARTABLE_STATES], capacityBytes: core.config.memoryBytes },
+    { from: [...STARTABLE_STATES], caller: operation },
   );
-  try {
-    await core.checkpoint("start.reserved");
-    const run = await boot(core, record, context);
-    core.running.begin(run);
-    followRun(core, run);
-  } catch (thrown) {
-    const error = asKilnError(thrown);
-    core.vms.change(id, { state: "failed", error: errorView(error), finishedAt: nowIso(core), vmm: null }, { from: ["starting"] });
-    core.running.failStart(id, error);
-    throw error;
+  return { epoch: record.epoch };
+};
+
+const giveBack = ({ core, id, operation }: StartContext, failure: SagaFailure): void => {
+  const record = core.vms.get(id);
+  if (record?.state === "starting" && record.operation === operation.id) {
+    const error = { code: failure.code, detail: failure.detail };
+    core.vms.change(id, { state: "failed", error, finishedAt: nowIso(core), vmm: null, operation: null }, { from: ["starting"] });
+  }
+  core.running.failStart(id, new KilnError(failure.code, failure.detail, { object: record?.name }));
+};
+
+const boot = async (context: StartContext): Promise<unknown> => {
+  const { core, operation, stopwatch } = context;
+  await endBoot(context);
+  const record = requireRecord(context);
+  context.files ??= await prepareFiles(core, record, operation.signal);
+  const { booted, steps } = await bootVm({ core, record, operation, stopwatch }, context.files);
+  context.booted = booted;
+  context.steps = steps;
+  return { vmm: booted.vmm.ref, steps };
+};
+
+const takeUpBoot = async (context: StartContext, output: unknown): Promise<void> => {
+  const { vmm, steps } = output as { vmm: VmmRef; steps: Readonly<Record<string, number>> };
+  const record = requireRecord(context);
+  context.steps = steps;
+  context.booted = await readoptVm(context.core, record, vmm);
+  if (context.booted === null) {
+    throw new KilnError("VM_DIED", `the VM ${record.name} ended while the daemon was away`, { object: record.name });
   }
 };
 
-const boot = async (core: Core, record: VmRecord, context: OperationContext): Promise<RunningVm> => {
-  context.phase("queue");
-  using _permit = await core.boots.acquire({ signal: context.signal, onPosition: (place) => context.position(place) });
-  context.position(null);
-  const timeout = (): Error =>
-    new KilnError("VM_BOOT_FAILED", `the VM ${record.name} did not answer within ${core.config.bootTimeoutMs} ms`, { object: record.name });
-  const { signal } = context;
-  return await withDeadline(core.config.bootTimeoutMs, (bounded) => bootBounded(core, record, { ...context, signal: bounded }), {
-    ...{ signal, clock: core.clock, onTimeout: timeout },
-  });
-};
-
-const bootBounded = async (core: Core, record: VmRecord, context: OperationContext): Promise<RunningVm> => {
-  const { signal } = context;
-  const stopwatch = new Stopwatch(core, context);
-  stopwatch.phase("disks");
-  const files = await prepareFiles(core, record, signal);
-  await using undo = new AsyncDisposableStack();
-  const log = await core.logs.begin(record.id);
-  undo.defer(() => log.close());
-  stopwatch.phase("vmm");
-  const vmm = await core.driver.boot(vmmSpec(core, record, files), { signal });
-  undo.defer(() => vmm.kill());
-  await core.checkpoint("start.booted");
-  core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
-  stopwatch.phase("kernel");
-  const session = await unlessEnded(record, vmm, connectAgent(core, { vmm, epoch: record.epoch }, signal));
-  await core.checkpoint("start.connected");
-  stopwatch.phase("setup");
-  const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, files), { signal }));
-  stopwatch.phase("command");
-  const main = record.command === null ? null : await unlessEnded(record, vmm, startCommand(record, session, signal));
-  await core.checkpoint("start.commanded");
-  const timings = stopwatch.end(steps);
-  core.vms.change(record.id, { state: "running", startedAt: nowIso(core), timings }, { from: ["starting"] });
-  undo.move();
-  const { id, name, epoch } = record;
-  return createRun({ id, name, epoch, vmm, log, session, main });
-};
-
-/** Both whole and checked at this use (I7); the disk is made at the first start. */
-const prepareFiles = async (core: Core, record: VmRecord, signal: AbortSignal): Promise<BootFiles & { rootfs: string }> => {
-  const image = core.images.getImage(record.image);
-  const rootfs = core.images.getRootfs(record.rootfsKey);
-  const isWhole = rootfs !== null && (await core.rootfsFiles.isWhole(rootfs, { signal }));
-  if (!isWhole && image?.rootfsKey === record.rootfsKey) await core.pipeline.ensureRootfs(image, { signal });
-  else if (!isWhole) {
-    throw new KilnError("ARTIFACT_DAMAGED", `the rootfs of ${record.name} is missing or damaged, and its image ${record.image} is gone`, {
-      ...{ object: record.name, hint: `pull ${record.image} again` },
-    });
+/** No process and no open log of this start, whoever began it. */
+const endBoot = async (context: StartContext): Promise<void> => {
+  const { core, id, booted, isResumed } = context;
+  context.booted = null;
+  if (booted !== null) {
+    await booted.vmm.kill();
+    await booted.session[Symbol.asyncDispose]();
+    await booted.log.close();
   }
-  await core.disks.prepare(record.id, { diskBytes: record.diskBytes, signal });
-  const recorded = core.kernels.getKernel(record.kernelKey);
-  const isKernelWhole = recorded !== null && (await core.kernelSets.isWhole(recorded, { signal }));
-  const kernel = isKernelWhole ? recorded : await core.pipeline.ensureKernel({ signal });
-  return { ...(await core.kernelSets.open(kernel.key)), rootfs: core.rootfsFiles.path(record.rootfsKey) };
+  if (isResumed) await core.driver.endStrays(core.disks.directory(id));
 };
 
-const vmmSpec = (core: Core, record: VmRecord, files: BootFiles & { rootfs: string }): VmmSpec => {
-  const disks: DiskSpec[] = [
-    { slot: "root", path: files.rootfs, readOnly: true },
-    { slot: "writable", path: core.disks.writableDiskPath(record.id), readOnly: false },
-    { slot: "modules", path: files.modulesImage, readOnly: true },
-  ];
-  const { id, cpus, memoryBytes, slot } = record;
-  const uid = core.config.uidBase === null ? null : core.config.uidBase + slot;
-  return { id, cpus, memoryBytes, kernel: files, disks, directory: core.disks.directory(id), uid };
+/** Also where it was live already. */
+const endAll = async (context: StartContext): Promise<void> => {
+  const run = context.core.running.get(context.id);
+  if (run !== null) {
+    run.ending ??= "kill";
+    await run.vmm.kill();
+    await run.finished.promise;
+  }
+  await endBoot(context);
 };
 
-const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup => ({
-  modules: files.setupModules,
-  disks: { root: "root", writable: "writable", modules: "modules" },
-  hostname: record.hostname,
-  machineId: record.machineId,
-  clockNs: BigInt(Math.round(core.clock.now() * 1000)) * 1000n,
-  entropy: core.random.bytes(ENTROPY_BYTES),
-  hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${record.hostname}\n`,
-  resolvConf: "",
-});
+const requireBooted = ({ booted, id }: StartContext): BootedVm => {
+  if (booted === null) throw new KilnError("INTERNAL", `the VM ${id} is to run a command and has not booted`, { object: id });
+  return booted;
+};
 
-const startCommand = async (record: VmRecord, session: AgentSession, signal: AbortSignal): Promise<ExecAttachment> => {
-  await session.exec(
+const runCommand = async (context: StartContext): Promise<void> => {
+  const { core, operation, stopwatch } = context;
+  const [record, booted] = [requireRecord(context), requireBooted(context)];
+  if (record.command === null || booted.main !== null) return;
+  const start = (signal: AbortSignal) => unlessEnded(record, booted.vmm, startCommand(record, booted.session, signal));
+  booted.main = await inTime({ core, record, operation, stopwatch }, start);
+};
+
+const takeUpCommand = async (context: StartContext): Promise<void> => {
+  const booted = requireBooted(context);
+  if (requireRecord(context).command === null) return;
+  booted.main = await booted.session.attach(MAIN_EXEC, { signal: context.operation.signal });
+};
+
+/** From here on the VM runs, and somebody follows it to its end. */
+const goLive = async (context: StartContext): Promise<void> => {
+  const { core, id, stopwatch, steps, isResumed } = context;
+  if (core.running.get(id) !== null) return;
+  const [record, booted] = [requireRecord(context), requireBooted(context)];
+  if (record.state === "starting") {
+    core.vms.change(id, { state: "running", startedAt: nowIso(core), timings: stopwatch.end(steps) }, { from: ["starting"] });
+  }
+  const run = createRun({ id, name: record.name, epoch: record.epoch, ...booted });
+  context.booted = null;
+  core.running.begin(run);
+  followRun(core, run);
+  if (isResumed) await drainUnread(core, run);
+};
+
+export const START_SAGA: Saga<StartContext> = {
+  name: "vm.start",
+  onFailure: "undo",
+  steps: [
+    { name: "claim", run: claim, undo: async (context, failure) => giveBack(context, failure) },
     {
-      id: MAIN_EXEC,
-      argv: record.command ?? [],
-      env: [...record.env, `HOSTNAME=${record.hostname}`],
-      cwd: record.workingDir,
-      ...{ user: record.user, tty: record.tty, stdin: record.stdin },
-      // as with docker's log: nothing is lost while the daemon restarts; the command waits where it writes on
-      overflow: "block",
+      name: "disks",
+      run: async (context) => {
+        context.files = await prepareFiles(context.core, requireRecord(context), context.operation.signal);
+      },
     },
-    { signal },
-  );
-  return session.attach(MAIN_EXEC, { signal });
+    { name: "boot", run: boot, resume: takeUpBoot, undo: endAll },
+    { name: "command", run: runCommand, resume: takeUpCommand },
+    { name: "live", run: goLive, resume: goLive },
+  ],
 };
-
-/** Milliseconds by phase, in the operation and in the record. */
-class Stopwatch {
-  readonly #core: Core;
-  readonly #context: OperationContext;
-  readonly #timings: Record<string, number> = {};
-  readonly #began: number;
-  #phase: string | null = null;
-  #phaseBegan = 0;
-
-  constructor(core: Core, context: OperationContext) {
-    this.#core = core;
-    this.#context = context;
-    this.#began = core.clock.monotonicMs();
-  }
-
-  phase(name: string): void {
-    this.#close();
-    this.#phase = name;
-    this.#context.phase(name);
-  }
-
-  end(steps: Readonly<Record<string, number>>): Record<string, number> {
-    this.#close();
-    this.#timings["total"] = round(this.#core.clock.monotonicMs() - this.#began);
-    const named = Object.entries(steps).map(([name, ms]): [string, number] => [`setup.${name}`, round(ms)]);
-    return { ...this.#timings, ...Object.fromEntries(named) };
-  }
-
-  #close(): void {
-    const now = this.#core.clock.monotonicMs();
-    if (this.#phase !== null) this.#timings[this.#phase] = round(now - this.#phaseBegan);
-    this.#phaseBegan = now;
-  }
-}
-
-const round = (ms: number): number => Math.round(ms * 100) / 100;
 
 /** 32 hex digits in the form of RFC 9562. */
 const toUuid = (hex: string): string => hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");

@@ -4,43 +4,63 @@ import { getVm } from "./find-vm.ts";
 import { powerOff } from "./follow-run.ts";
 import type { OperationContext } from "./operation.ts";
 import type { RunningVm } from "./running-vms.ts";
+import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 
 const KILL_MS = 5_000;
 
 export const beginStopVm = (
   core: Core,
   reference: string,
-  options: { timeoutMs: number; idempotencyKey: string | null },
+  options: { timeoutMs: number; idempotencyKey: string | null; caller: string },
 ): OperationView => {
-  const { timeoutMs, idempotencyKey } = options;
+  const { timeoutMs, idempotencyKey, caller } = options;
   const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request: { vm: reference, timeoutMs } };
   const known = core.operations.recall("vm.stop", idempotency);
   if (known !== null) return known;
   const record = getVm(core.vms, reference);
-  return core.operations.begin(
-    { kind: "vm.stop", key: record.id, subject: record.name },
-    async (context) => {
-      await stopVm(core, record.id, { timeoutMs, context });
-      return record.id;
+  const { id, name } = record;
+  return core.operations.beginSaga(
+    {
+      spec: { kind: "vm.stop", key: id, subject: name, caller },
+      idempotency,
+      saga: { name: STOP_SAGA.name, input: { vm: id, timeoutMs } },
     },
-    idempotency,
+    (context, saga) => continueStop(core, saga, context),
   );
 };
 
+export interface StopContext {
+  readonly core: Core;
+  readonly id: VmId;
+  readonly timeoutMs: number;
+  readonly operation: OperationContext;
+}
+
+/** A daemon that takes a stop up again asks again, with all of the time. */
+export const continueStop = async (core: Core, saga: SagaRecord, operation: OperationContext): Promise<string> => {
+  const { vm, timeoutMs } = saga.input as { vm: VmId; timeoutMs: number };
+  const { signal } = operation;
+  using _lock = await core.vmLocks.acquire(vm, { signal });
+  const context: StopContext = { core, id: vm, timeoutMs, operation };
+  const onStep = (name: string): void => operation.phase(name);
+  await runSaga(STOP_SAGA, { context, record: saga, log: core.sagas, signal, onStep, checkpoint: core.checkpoint });
+  return vm;
+};
+
 /** The stop signal, then SIGKILL after the timeout; then the guest's disks are synced and it powers off. A VM that does not run is left as it is. */
-const stopVm = async (core: Core, id: VmId, options: { timeoutMs: number; context: OperationContext }): Promise<void> => {
-  const { context, timeoutMs } = options;
-  using _lock = await core.vmLocks.acquire(id, { signal: context.signal });
+const stop = async ({ core, id, timeoutMs, operation }: StopContext): Promise<void> => {
   const run = core.running.get(id);
   const record = core.vms.get(id);
   if (run === null || record === null) return;
-  context.phase("stop");
   run.ending ??= "stop";
-  if (record.state === "paused") await run.vmm.resume({ signal: context.signal });
+  if (record.state === "paused") await run.vmm.resume({ signal: operation.signal });
   if (run.main === null) await powerOff(core, run);
   else await endCommand(core, run, { stopSignal: record.stopSignal, timeoutMs });
   await run.finished.promise;
 };
+
+/** A guest that was asked to end is not asked to go on: there is nothing to take back. */
+export const STOP_SAGA: Saga<StopContext> = { name: "vm.stop", onFailure: "carry on", steps: [{ name: "stop", run: stop }] };
 
 const endCommand = async (core: Core, run: RunningVm, options: { stopSignal: string; timeoutMs: number }): Promise<void> => {
   if (await endsAfter(core, run, { name: options.stopSignal, ms: options.timeoutMs })) return;

@@ -1,8 +1,11 @@
 import type { OperationView } from "@kiln/protocol";
+import type { SagaRecord } from "./saga/saga.ts";
 
 /** Where operations are kept. Synchronous; each call is one transaction. */
 export interface OperationStore {
-  insert(view: OperationView, idempotency: { key: string; fingerprint: string } | null): void;
+  /** The operation, its key and the beginning of its saga together. */
+  insert(view: OperationView, how: { idempotency: { key: string; fingerprint: string } | null; saga: SagaRecord | null }): void;
+  /** An operation that has ended takes its saga along, but for one that is still to be taken back. */
   update(view: OperationView): void;
   get(id: string): OperationView | null;
   findByIdempotencyKey(key: string): { view: OperationView; fingerprint: string } | null;

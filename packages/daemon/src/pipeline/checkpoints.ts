@@ -5,14 +5,9 @@ export const CHECKPOINTS = [
   "rootfs.published",
   "kernel.begun",
   "kernel.published",
-  "start.reserved",
   "start.booted",
   "start.connected",
-  "start.commanded",
-  "delete.marked",
-  "delete.cleaned",
 ] as const;
-export type CheckpointName = (typeof CHECKPOINTS)[number];
 
-/** Nothing, except where a test said otherwise. */
-export type Checkpoint = (name: CheckpointName) => Promise<void>;
+/** Nothing, except where a test said otherwise. Throws for a name that nobody declared: those above and the sagas' own. */
+export type Checkpoint = (name: string) => Promise<void>;

@@ -17,6 +17,12 @@ const MIGRATIONS: readonly string[] = [
      idempotency_key TEXT UNIQUE, fingerprint TEXT
    ) STRICT;
    CREATE INDEX operations_started ON operations (started_at);`,
+  `CREATE TABLE sagas (operation TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+   CREATE INDEX vms_kernel ON vms (kernel_key);
+   CREATE INDEX vms_state ON vms (state);
+   ALTER TABLE vms ADD COLUMN cpus INTEGER NOT NULL DEFAULT 1;
+   ALTER TABLE vms ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0;
+   UPDATE vms SET cpus = json_extract(record, '$.cpus'), disk_bytes = json_extract(record, '$.diskBytes');`,
 ];
 
 /** One connection to kiln.db, with statements prepared once. The daemon is the only writer. */

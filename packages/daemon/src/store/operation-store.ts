@@ -14,16 +14,26 @@ export class SqliteOperationStore {
     this.#database = database;
   }
 
-  insert(view: OperationView, idempotency: { key: string; fingerprint: string } | null): void {
-    this.#database.run(
-      "INSERT INTO operations (id, started_at, active, record, idempotency_key, fingerprint) VALUES (?, ?, 1, ?, ?, ?)",
-      ...[view.id, view.startedAt, JSON.stringify(view), idempotency?.key ?? null, idempotency?.fingerprint ?? null],
-    );
+  insert(view: OperationView, how: { idempotency: { key: string; fingerprint: string } | null; saga: { operation: string } | null }): void {
+    const { idempotency, saga } = how;
+    this.#database.transaction(() => {
+      this.#database.run(
+        "INSERT INTO operations (id, started_at, active, record, idempotency_key, fingerprint) VALUES (?, ?, 1, ?, ?, ?)",
+        ...[view.id, view.startedAt, JSON.stringify(view), idempotency?.key ?? null, idempotency?.fingerprint ?? null],
+      );
+      if (saga !== null) this.#database.run("INSERT INTO sagas (operation, record) VALUES (?, ?)", view.id, JSON.stringify(saga));
+    });
   }
 
   update(view: OperationView): void {
     const active = view.state === "queued" || view.state === "running" ? 1 : 0;
-    this.#database.run("UPDATE operations SET active = ?, record = ? WHERE id = ?", active, JSON.stringify(view), view.id);
+    this.#database.transaction(() => {
+      this.#database.run("UPDATE operations SET active = ?, record = ? WHERE id = ?", active, JSON.stringify(view), view.id);
+      // a saga that could not be taken back stays for the next daemon
+      if (active === 0) {
+        this.#database.run("DELETE FROM sagas WHERE operation = ? AND json_extract(record, '$.failure') IS NULL", view.id);
+      }
+    });
   }
 
   get(id: string): OperationView | null {

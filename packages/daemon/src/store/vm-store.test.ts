@@ -7,13 +7,14 @@ import { Database } from "./database.ts";
 import { SqliteVmStore } from "./vm-store.ts";
 
 const MIB = 2 ** 20;
+const ROOM = { diskBytes: 2 ** 50 };
 
 const draft = (id: string, name: string): Omit<VmRecord, "slot"> => ({
   ...{ id: id as VmId, name, state: "created", image: "deb:x", imageDigest: "sha256:0", rootfsKey: "key", rootfsDigest: "sha256:1" },
   ...{ kernelKey: "kernel", kernelName: "debian-cloud", command: ["true"], env: [], workingDir: "/", user: "", hostname: name },
   ...{ stopSignal: "SIGTERM", tty: null, stdin: false, cpus: 1, memoryBytes: 512 * MIB, diskBytes: 1024 * MIB, machineId: "0" },
   ...{ labels: {}, autoRemove: false, createdAt: "2026-01-01T00:00:00.000Z", epoch: 0, bootId: null, startedAt: null },
-  ...{ finishedAt: null, exitCode: null, signal: null, error: null, timings: {}, vmm: null, driver: "fake" },
+  ...{ finishedAt: null, exitCode: null, signal: null, error: null, timings: {}, vmm: null, driver: "fake", operation: null },
 });
 
 const setUp = () => {
@@ -28,30 +29,60 @@ const setUp = () => {
 
 test("I17 a name is reserved once, and freed slots are given again", () => {
   const { vms } = setUp();
-  assert.equal(vms.reserve(draft("aaaaaaaaaaaa", "one")).slot, 1);
-  assert.equal(vms.reserve(draft("bbbbbbbbbbbb", "two")).slot, 2);
-  assert.throws(() => vms.reserve(draft("cccccccccccc", "one")), { code: "VM_NAME_TAKEN" });
+  assert.equal(vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM).slot, 1);
+  assert.equal(vms.reserve(draft("bbbbbbbbbbbb", "two"), ROOM).slot, 2);
+  assert.throws(() => vms.reserve(draft("cccccccccccc", "one"), ROOM), { code: "VM_NAME_TAKEN" });
   vms.remove("aaaaaaaaaaaa" as VmId);
-  assert.equal(vms.reserve(draft("cccccccccccc", "three")).slot, 1);
+  assert.equal(vms.reserve(draft("cccccccccccc", "three"), ROOM).slot, 1);
 });
 
 test("I17 memory is reserved with the start, never oversold, and free again after the end", () => {
   const { vms } = setUp();
-  const guard = { from: ["created" as const], capacityBytes: 1024 * MIB };
-  const ids = ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"].map((id) => vms.reserve(draft(id, id)).id);
+  const guard = { from: ["created" as const], capacity: { memoryBytes: 1024 * MIB, cpus: 64 } };
+  const ids = ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"].map((id) => vms.reserve(draft(id, id), ROOM).id);
   const [one, two, three] = ids;
   assert.ok(one && two && three);
-  vms.change(one, { state: "starting" }, guard);
-  vms.change(two, { state: "starting" }, guard);
-  assert.throws(() => vms.change(three, { state: "starting" }, guard), { code: "CAPACITY_EXCEEDED" });
+  const claim = (id: VmId, capacity = guard.capacity): string => {
+    const claimed = vms.claim(id, { state: "starting" }, { ...guard, capacity });
+    return claimed.state === "claimed" ? "claimed" : `${claimed.ever ? "later" : "never"}: ${claimed.error.message}`;
+  };
+  assert.equal(claim(one), "claimed");
+  assert.equal(claim(two), "claimed");
+  assert.match(claim(three), /^later: .* needs 512 MiB of memory and 0 MiB are free/);
+  assert.match(claim(three, { memoryBytes: 1, cpus: 64 }), /^never: /);
+  assert.match(claim(three, { memoryBytes: 4096 * MIB, cpus: 2 }), /^later: .* needs 1 CPUs and 0 are free/);
   vms.change(one, { state: "failed" }, { from: ["starting"] });
-  vms.change(three, { state: "starting" }, guard);
-  assert.equal(vms.reservedMemoryBytes(), 1024 * MIB);
+  assert.equal(claim(three), "claimed");
+  assert.equal(vms.reserved().memoryBytes, 1024 * MIB);
+});
+
+test("whoever waits is told when a VM gives back what it held, and only then", () => {
+  const { database } = setUp();
+  let freed = 0;
+  const vms = new SqliteVmStore(database, { onFreed: () => (freed += 1) });
+  const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
+  vms.claim(id, { state: "starting" }, { from: ["created"], capacity: { memoryBytes: 1024 * MIB, cpus: 1 } });
+  vms.change(id, { state: "running" }, { from: ["starting"] });
+  assert.equal(freed, 0);
+  vms.change(id, { state: "exited" }, { from: ["running"] });
+  assert.equal(freed, 1);
+  vms.remove(id);
+  assert.equal(freed, 2, "its disk is free too");
+});
+
+test("I17 disks are promised once: past what was promised together a VM is refused, and nothing of it is left", () => {
+  const { vms } = setUp();
+  const room = { diskBytes: 2048 * MIB };
+  vms.reserve(draft("aaaaaaaaaaaa", "one"), room);
+  vms.reserve(draft("bbbbbbbbbbbb", "two"), room);
+  assert.throws(() => vms.reserve(draft("cccccccccccc", "three"), room), { code: "CAPACITY_EXCEEDED", message: /disk/ });
+  vms.remove("aaaaaaaaaaaa" as VmId);
+  assert.equal(vms.reserve(draft("cccccccccccc", "three"), room).slot, 1);
 });
 
 test("I18 a change from a state it does not expect is refused with both states", () => {
   const { vms } = setUp();
-  const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
   assert.throws(() => vms.change(id, { state: "running" }, { from: ["starting"] }), {
     code: "VM_STATE_CONFLICT",
     message: /one is created.*starting/,
@@ -60,15 +91,15 @@ test("I18 a change from a state it does not expect is refused with both states",
 
 test("I8 a record that lacks a field is refused with the field's name", () => {
   const { vms, database } = setUp();
-  const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
   database.run("UPDATE vms SET record = json_remove(record, '$.rootfsDigest') WHERE id = ?", id);
   assert.throws(() => vms.get(id), { message: /rootfsDigest/ });
 });
 
 test("a VM is found by name, id and unique prefix", () => {
   const { vms } = setUp();
-  vms.reserve(draft("aaaa11111111", "one"));
-  vms.reserve(draft("aaab22222222", "two"));
+  vms.reserve(draft("aaaa11111111", "one"), ROOM);
+  vms.reserve(draft("aaab22222222", "two"), ROOM);
   assert.equal(vms.find("two")?.id, "aaab22222222");
   assert.equal(vms.find("aaaa")?.name, "one");
   assert.equal(vms.find("aaa"), null);
@@ -80,7 +111,7 @@ test("I23 an image that a VM uses is not removed", () => {
   const artifacts = new SqliteArtifactStore(database);
   const image = { reference: "deb:x" } as never;
   artifacts.putImage({ reference: "deb:x", image, root: `sha256:${"a".repeat(64)}` as Digest, rootfsKey: "key", createdAt: "now" });
-  vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
   assert.throws(() => artifacts.removeImage("deb:x"), { code: "IMAGE_IN_USE" });
   vms.remove("aaaaaaaaaaaa" as VmId);
   artifacts.removeImage("deb:x");
@@ -94,7 +125,7 @@ test("I23 the other names of an image that a VM uses may go, the last may not", 
   for (const reference of ["one", "two"]) {
     artifacts.putImage({ reference, image: { reference } as never, root, rootfsKey: "key", createdAt: "now" });
   }
-  vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
   artifacts.removeImage("one");
   assert.throws(() => artifacts.removeImage("two"), { code: "IMAGE_IN_USE" });
 });
@@ -106,7 +137,7 @@ test("I24 an image is pruned only if it is what was decided about and no VM has 
   assert.ok(root !== undefined && other !== undefined);
   artifacts.putImage({ reference: "x", image: {} as never, root, rootfsKey: "key", createdAt: "now" });
   assert.equal(artifacts.removeUnusedImage({ reference: "x", root: other }), false, "the name has moved");
-  vms.reserve(draft("aaaaaaaaaaaa", "one"));
+  vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
   assert.equal(artifacts.removeUnusedImage({ reference: "x", root }), false, "a VM uses it");
   vms.remove("aaaaaaaaaaaa" as VmId);
   assert.equal(artifacts.removeUnusedImage({ reference: "x", root }), true);
@@ -116,5 +147,5 @@ test("I24 an image is pruned only if it is what was decided about and no VM has 
 test("I23 a kernel that was removed meanwhile is not given to a new VM", () => {
   const { database, vms } = setUp();
   new SqliteArtifactStore(database).forgetKernel("kernel");
-  assert.throws(() => vms.reserve(draft("aaaaaaaaaaaa", "one")), { code: "KERNEL_NOT_FOUND" });
+  assert.throws(() => vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM), { code: "KERNEL_NOT_FOUND" });
 });

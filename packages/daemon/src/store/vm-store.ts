@@ -1,6 +1,6 @@
 import { KilnError, isVmId, type VmId } from "@kiln/protocol";
 import { LIVE_STATES, parseVmRecord, type VmRecord } from "../vms/record.ts";
-import type { VmChange, VmStore } from "../vms/store.port.ts";
+import type { Capacity, Claim, VmChange, VmStore } from "../vms/store.port.ts";
 import type { Database } from "./database.ts";
 
 const LIVE = [...LIVE_STATES].map((state) => `'${state}'`).join(", ");
@@ -11,12 +11,15 @@ const parseRow = (row: Record<string, unknown>): VmRecord => parseVmRecord(JSON.
 
 export class SqliteVmStore implements VmStore {
   readonly #database: Database;
+  readonly #onFreed: () => void;
 
-  constructor(database: Database) {
+  /** `onFreed` is called after each change by which a VM gives back what it held. */
+  constructor(database: Database, options: { onFreed?: () => void } = {}) {
     this.#database = database;
+    this.#onFreed = options.onFreed ?? (() => undefined);
   }
 
-  reserve(draft: Omit<VmRecord, "slot">): VmRecord {
+  reserve(draft: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord {
     return this.#database.transaction(() => {
       if (this.#database.get("SELECT 1 FROM vms WHERE name = ?", draft.name) !== undefined) {
         throw new KilnError("VM_NAME_TAKEN", `the name ${draft.name} is taken by another VM`, { object: draft.name });
@@ -31,15 +34,18 @@ export class SqliteVmStore implements VmStore {
           object: draft.kernelName,
         });
       }
+      this.#checkDisk(draft, capacity.diskBytes);
       const record: VmRecord = { ...draft, slot: this.#freeSlot() };
       this.#database.run(
-        "INSERT INTO vms (id, name, slot, state, memory_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO vms (id, name, slot, state, memory_bytes, cpus, disk_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         ...[
           record.id,
           record.name,
           record.slot,
           record.state,
           record.memoryBytes,
+          record.cpus,
+          record.diskBytes,
           record.rootfsKey,
           record.kernelKey,
           JSON.stringify(record),
@@ -77,40 +83,72 @@ export class SqliteVmStore implements VmStore {
     return this.#database.all("SELECT record FROM vms ORDER BY rowid DESC").map(parseRow);
   }
 
-  reservedMemoryBytes(): number {
-    return Number(this.#database.get(`SELECT COALESCE(SUM(memory_bytes), 0) AS bytes FROM vms WHERE state IN (${LIVE})`)?.["bytes"]);
+  reserved(): Capacity & { readonly diskBytes: number } {
+    const held = this.#database.get(
+      `SELECT COALESCE(SUM(memory_bytes), 0) AS memory, COALESCE(SUM(cpus), 0) AS cpus FROM vms WHERE state IN (${LIVE})`,
+    );
+    const disks = this.#database.get("SELECT COALESCE(SUM(disk_bytes), 0) AS bytes FROM vms");
+    return { memoryBytes: Number(held?.["memory"]), cpus: Number(held?.["cpus"]), diskBytes: Number(disks?.["bytes"]) };
   }
 
-  change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacityBytes?: number }): VmRecord {
-    return this.#database.transaction(() => {
-      const record = this.get(id);
-      if (record === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
-      if (!guard.from.includes(record.state)) {
-        throw new KilnError(
-          "VM_STATE_CONFLICT",
-          `the VM ${record.name} is ${record.state}; this needs it to be ${guard.from.join(" or ")}`,
-          {
-            object: record.name,
-          },
-        );
-      }
-      if (guard.capacityBytes !== undefined) this.#checkCapacity(record, guard.capacityBytes);
-      const changed: VmRecord = { ...record, ...change };
-      this.#database.run("UPDATE vms SET state = ?, record = ? WHERE id = ?", changed.state, JSON.stringify(changed), id);
-      return changed;
+  change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][] }): VmRecord {
+    const { before, after } = this.#database.transaction(() => {
+      const record = this.#require(id, guard.from);
+      return { before: record, after: this.#write({ ...record, ...change }) };
+    });
+    if (LIVE_STATES.has(before.state) && !LIVE_STATES.has(after.state)) this.#onFreed();
+    return after;
+  }
+
+  claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim {
+    return this.#database.transaction((): Claim => {
+      const record = this.#require(id, guard.from);
+      const refusal = refuse(record, guard.capacity, this.reserved());
+      return refusal ?? { state: "claimed", record: this.#write({ ...record, ...change }) };
     });
   }
 
-  #checkCapacity(record: VmRecord, capacityBytes: number): void {
-    const reserved = this.reservedMemoryBytes();
-    if (reserved + record.memoryBytes <= capacityBytes) return;
-    const [wanted, free] = [record.memoryBytes, capacityBytes - reserved].map((bytes) => `${Math.floor(bytes / 2 ** 20)} MiB`);
-    throw new KilnError("CAPACITY_EXCEEDED", `the VM ${record.name} needs ${wanted} of memory and ${free} are free`, {
-      object: record.name,
-    });
+  #require(id: VmId, from: readonly VmRecord["state"][]): VmRecord {
+    const record = this.get(id);
+    if (record === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
+    if (from.includes(record.state)) return record;
+    const needed = `the VM ${record.name} is ${record.state}; this needs it to be ${from.join(" or ")}`;
+    throw new KilnError("VM_STATE_CONFLICT", needed, { object: record.name });
+  }
+
+  #write(record: VmRecord): VmRecord {
+    this.#database.run("UPDATE vms SET state = ?, record = ? WHERE id = ?", record.state, JSON.stringify(record), record.id);
+    return record;
+  }
+
+  #checkDisk(draft: Omit<VmRecord, "slot">, capacityBytes: number): void {
+    const free = capacityBytes - this.reserved().diskBytes;
+    if (draft.diskBytes <= free) return;
+    throw new KilnError(
+      "CAPACITY_EXCEEDED",
+      `the VM ${draft.name} may fill a disk of ${mebibytes(draft.diskBytes)}, and ${mebibytes(free)} are not promised yet`,
+      { object: draft.name, hint: "give it a smaller --disk, remove VMs, or raise KILN_DISK_BYTES" },
+    );
   }
 
   remove(id: VmId): void {
-    this.#database.run("DELETE FROM vms WHERE id = ?", id);
+    const state = this.#database.get("DELETE FROM vms WHERE id = ? RETURNING state", id)?.["state"];
+    if (state !== undefined) this.#onFreed();
   }
 }
+
+const mebibytes = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
+
+/** null where there is room. */
+const refuse = (record: VmRecord, total: Capacity, reserved: Capacity): Extract<Claim, { state: "no room" }> | null => {
+  const checks = [
+    { what: "of memory", wanted: record.memoryBytes, total: total.memoryBytes, held: reserved.memoryBytes, show: mebibytes },
+    { what: "CPUs", wanted: record.cpus, total: total.cpus, held: reserved.cpus, show: String },
+  ];
+  const short = checks.find((check) => check.held + check.wanted > check.total);
+  if (short === undefined) return null;
+  const { what, wanted, held, show } = short;
+  const message = `the VM ${record.name} needs ${show(wanted)} ${what} and ${show(short.total - held)} are free of ${show(short.total)}`;
+  const ever = checks.every((check) => check.wanted <= check.total);
+  return { state: "no room", ever, error: new KilnError("CAPACITY_EXCEEDED", message, { object: record.name }) };
+};

@@ -50,6 +50,8 @@ const vmRecord = z.strictObject({
     })
     .nullable(),
   driver: z.string(),
+  /** The operation that is starting it; its saga is the only one that may go on or take it back. */
+  operation: z.string().nullable().default(null),
 });
 
 export type VmRecord = Readonly<Omit<z.output<typeof vmRecord>, "id" | "vmm"> & { id: VmId; vmm: VmmRef | null }>;

@@ -1,4 +1,4 @@
-import type { VmId } from "@kiln/protocol";
+import type { KilnError, VmId } from "@kiln/protocol";
 import type { VmRecord } from "./record.ts";
 
 /** What a start or a stop changes of a record. */
@@ -17,25 +17,36 @@ export type VmChange = Partial<
     | "vmm"
     | "driver"
     | "rootfsDigest"
+    | "operation"
   >
 >;
+
+/** What all VMs of a home may hold together. */
+export interface Capacity {
+  readonly memoryBytes: number;
+  readonly cpus: number;
+}
+
+export type Claim =
+  | { readonly state: "claimed"; readonly record: VmRecord }
+  /** `ever`: whether there is room once others have given back theirs. */
+  | { readonly state: "no room"; readonly ever: boolean; readonly error: KilnError };
 
 /** Where VM records are kept. Synchronous: each call is one transaction of microseconds. */
 export interface VmStore {
   /**
-   * Name and slot in one transaction. Throws VM_NAME_TAKEN; IMAGE_NOT_FOUND where the rootfs or kernel was removed since it was resolved.
+   * Name, slot and disk in one transaction. Throws CAPACITY_EXCEEDED past `diskBytes`. Throws VM_NAME_TAKEN; IMAGE_NOT_FOUND where the rootfs or kernel was removed since it was resolved.
    */
-  reserve(record: Omit<VmRecord, "slot">): VmRecord;
+  reserve(record: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord;
   get(id: VmId): VmRecord | null;
   /** By id, name, or an id's prefix that only one VM has. */
   find(reference: string): VmRecord | null;
   list(): readonly VmRecord[];
-  /** Memory that starting, running, paused and stopping VMs hold together. */
-  reservedMemoryBytes(): number;
-  /**
-   * Applies `change` if the VM is in one of `from`; throws VM_NOT_FOUND or VM_STATE_CONFLICT. With a capacity the
-   * VM's memory is reserved in the same transaction, or CAPACITY_EXCEEDED thrown.
-   */
-  change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacityBytes?: number }): VmRecord;
+  /** What starting, running, paused and stopping VMs hold together, and the disks of all. */
+  reserved(): Capacity & { readonly diskBytes: number };
+  /** Applies `change` if the VM is in one of `from`; throws VM_NOT_FOUND or VM_STATE_CONFLICT. */
+  change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][] }): VmRecord;
+  /** The same for a change after which the VM holds memory and CPUs: if there is room, in the same transaction. */
+  claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim;
   remove(id: VmId): void;
 }

@@ -13,6 +13,11 @@ export const daemonStatus = z.object({
   operations: z.object({ running: z.int(), queued: z.int() }),
   capacity: z.object({
     memoryBytes: z.object({ total: z.int(), reserved: z.int() }),
+    cpus: z.object({ total: z.int(), reserved: z.int() }),
+    /** What the disks of all VMs may grow to. */
+    diskBytes: z.object({ total: z.int(), reserved: z.int() }),
+    /** VMs that wait for memory or CPUs. */
+    waiting: z.int(),
     boots: z.object({ limit: z.int(), running: z.int(), queued: z.int() }),
   }),
 });

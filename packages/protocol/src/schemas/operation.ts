@@ -1,5 +1,8 @@
 import { z } from "zod";
 
+/** Says who asks, where callers take turns: any short text, other for each client. */
+export const CALLER_HEADER = "kiln-caller";
+
 export const OPERATION_STATES = ["queued", "running", "succeeded", "failed", "cancelled"] as const;
 export type OperationState = (typeof OPERATION_STATES)[number];
 

@@ -2,7 +2,7 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVmRequest, type CreateVmRequest, type Digest, type OperationView, type VmId, type VmView } from "@kiln/protocol";
-import { KeyedLock, Semaphore, systemClock, systemRandom } from "@kiln/std";
+import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { createAgentConnector } from "../../agent/connector.ts";
 import { parseConfig } from "../../config/config.ts";
 import { ContentLeases } from "../../images/leases.ts";
@@ -12,22 +12,25 @@ import { Pipeline } from "../../pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "../../store/artifact-store.ts";
 import { Database } from "../../store/database.ts";
 import { SqliteOperationStore } from "../../store/operation-store.ts";
+import { SqliteSagaLog } from "../../store/saga-log.ts";
 import { DirectoryVmDisks } from "../../store/vm-disks.ts";
 import { FileLogs } from "../../store/vm-log.ts";
 import { SqliteVmStore } from "../../store/vm-store.ts";
 import { FakeDriver } from "../../vmm/fake/driver.ts";
 import { FakeHost, type FakeHostOptions } from "../../vmm/fake/host.ts";
 import { toVmView } from "../../vms/record.ts";
+import { BootAdmission, RunAdmission } from "../admission.ts";
 import type { Core } from "../core.ts";
 import { beginCreateVm } from "../create-vm.ts";
 import { RecordedWork } from "../joined-work.ts";
 import { Operations } from "../operations.ts";
 import { RunningVms } from "../running-vms.ts";
+import type { SagaRecord } from "../saga/saga.ts";
 
 const never = new AbortController().signal;
 const SHA = `sha256:${"a".repeat(64)}` as Digest;
 const MIB = 2 ** 20;
-const NOBODY = { idempotencyKey: null, credentials: {} };
+const NOBODY = { idempotencyKey: null, credentials: {}, caller: "" };
 const PLATFORM = { os: "linux", architecture: "amd64", variant: "" };
 const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
@@ -55,8 +58,9 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
   const root = await mkdtemp(join(tmpdir(), "kiln-core-"));
   const host = new FakeHost(options);
   const counts = { pulls: 0, rootfs: 0, kernels: 0 };
-  const stop = new AbortController();
+  let stop = new AbortController();
   const core = composeFake({ root, host, counts, options, stopping: stop.signal });
+  let current = core;
   return {
     core,
     host,
@@ -64,8 +68,11 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), NOBODY),
     restart: () => {
       stop.abort();
-      for (const run of core.running.list()) void run.log.close();
-      return { ...core, running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), stopping: never };
+      for (const run of current.running.list()) void run.log.close();
+      stop = new AbortController();
+      const fresh = { running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), boots: new BootAdmission(core.boots.limit) };
+      current = { ...current, ...fresh, stopping: stop.signal };
+      return current;
     },
     ended: (operation) => core.operations.wait(operation.id, { signal: never }),
     vm: (name) => {
@@ -75,7 +82,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     [Symbol.asyncDispose]: async () => {
       core.operations.cancelAll();
       for (const machine of host.machines) machine.end({ reason: "killed" });
-      if (!stop.signal.aborted) await Promise.all(core.running.list().map((run) => run.finished.promise));
+      await Promise.all(current.running.list().map((run) => run.finished.promise));
       await core.operations.drain();
       await rm(root, { recursive: true, force: true });
     },
@@ -93,6 +100,9 @@ const composeFake = (parts: {
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
   const artifacts = new SqliteArtifactStore(database);
+  const capacity = { memoryBytes: options.memoryBytes ?? 1024 * 512 * MIB, cpus: 100_000, diskBytes: 2 ** 50 };
+  const vms: SqliteVmStore = new SqliteVmStore(database, { onFreed: () => admission.freed() });
+  const admission = new RunAdmission(vms, capacity);
   const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
   const leases = new ContentLeases(clock);
   const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
@@ -113,7 +123,8 @@ const composeFake = (parts: {
     blobs: { list: async function* () {}, removeNow: () => 0 },
     journal: SILENT,
     stopping,
-    vms: new SqliteVmStore(database),
+    ...{ vms, capacity, admission },
+    sagas: new SqliteSagaLog<SagaRecord>(database),
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
@@ -121,7 +132,7 @@ const composeFake = (parts: {
     agent: createAgentConnector({ clock, random }),
     running: new RunningVms(),
     vmLocks: new KeyedLock<VmId>(),
-    boots: new Semaphore(options.bootsLimit ?? 4),
+    boots: new BootAdmission(options.bootsLimit ?? 4),
   };
 };
 

@@ -1,0 +1,83 @@
+import { asKilnError, KilnError, type VmId } from "@kiln/protocol";
+import type { Core } from "./core.ts";
+import { continueCreate, CREATE_SAGA } from "./create-vm.ts";
+import { continuePull, ENSURE_SAGA } from "./images.ts";
+import type { OperationContext } from "./operation.ts";
+import { continueRemove, DELETE_SAGA } from "./remove-vm.ts";
+import { type SagaRecord, sagaPoints } from "./saga/saga.ts";
+import { continueStart, START_SAGA } from "./start-vm.ts";
+import { continueStop, STOP_SAGA } from "./stop-vm.ts";
+
+type Continue = (core: Core, saga: SagaRecord, operation: OperationContext) => Promise<string | null>;
+
+/** How a daemon takes up what another began. */
+const CONTINUE: Readonly<Record<string, Continue>> = {
+  [CREATE_SAGA.name]: (core, saga, operation) => continueCreate(core, { saga, operation, credentials: {} }),
+  [START_SAGA.name]: continueStart,
+  [STOP_SAGA.name]: continueStop,
+  [DELETE_SAGA.name]: continueRemove,
+  [ENSURE_SAGA.name]: (core, saga, operation) => continuePull(core, { saga, operation, credentials: {} }),
+};
+
+/** Every place at which a crash of a saga matters. */
+export const SAGA_POINTS: readonly string[] = [CREATE_SAGA, START_SAGA, STOP_SAGA, DELETE_SAGA, ENSURE_SAGA].flatMap((saga) =>
+  sagaPoints(saga as never),
+);
+
+/** A saga that has ended so many daemons is taken back instead. */
+const RESUMES = 3;
+
+/** What an earlier daemon left: sagas to go on with, by the operation's id, and VMs that are theirs. */
+export interface Interrupted {
+  readonly sagas: readonly SagaRecord[];
+  readonly operations: ReadonlySet<string>;
+  /** VMs that a start or a delete is at: nobody else adopts or undoes them. */
+  readonly vms: ReadonlySet<VmId>;
+}
+
+export const findInterrupted = (core: Core): Interrupted => {
+  const sagas = core.sagas.list();
+  const owners = sagas.filter(({ saga }) => saga === START_SAGA.name || saga === DELETE_SAGA.name);
+  return {
+    sagas,
+    operations: new Set(sagas.map(({ operation }) => operation)),
+    vms: new Set(owners.map(({ input }) => (input as { vm: VmId }).vm)),
+  };
+};
+
+/**
+ * Goes on with every saga in the background, each as the operation that it was: whoever waits for it by its id gets
+ * its end. Those that were on their way back are taken back to their start.
+ */
+export const resumeOperations = (core: Core, { sagas }: Interrupted): void => {
+  for (const found of sagas) {
+    const record = tooOften({ ...found, resumes: found.resumes + 1 });
+    core.sagas.put(record);
+    const proceed = CONTINUE[record.saga];
+    const work = async (operation: OperationContext): Promise<string | null> => {
+      if (proceed === undefined) throw new KilnError("INTERNAL", `there is no saga ${record.saga}`);
+      return proceed(core, record, operation);
+    };
+    core.journal.info({ operation: record.operation, saga: record.saga, backwards: record.failure !== null }, "going on with an operation");
+    if (isActive(core, record.operation)) core.operations.resume(record.operation, work);
+    else void takeBackQuietly(core, record, work);
+  }
+};
+
+const tooOften = (record: SagaRecord): SagaRecord => {
+  if (record.resumes <= RESUMES || record.failure !== null) return record;
+  return { ...record, failure: { code: "INTERRUPTED", detail: `${RESUMES} daemons ended while this ran` } };
+};
+
+const isActive = (core: Core, id: string): boolean => core.operations.list({ all: false }).some((view) => view.id === id);
+
+/** Its operation has failed already, and something was left behind then. */
+const takeBackQuietly = async (core: Core, record: SagaRecord, work: (operation: OperationContext) => Promise<unknown>): Promise<void> => {
+  const nobody = { id: record.operation as never, caller: "", signal: core.stopping };
+  const silent = { phase: () => undefined, report: () => undefined, parts: () => undefined, position: () => undefined };
+  try {
+    await work({ ...nobody, ...silent });
+  } catch (error) {
+    core.journal.warn({ operation: record.operation, error: asKilnError(error).message }, "a failed operation was taken back");
+  }
+};
