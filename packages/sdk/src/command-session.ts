@@ -3,6 +3,7 @@ import { encodeDataFrame, parseDataFrame, STDIN_WINDOW_BYTES, type ClientMessage
 import { abortable, Deferred, type Clock } from "@kiln/std";
 import { isUnreachable } from "./api-client.ts";
 import { SDK_LIMITS } from "./limits.ts";
+import { Patience } from "./patience.ts";
 import { OutputBuffer, type OutputChunk } from "./output-buffer.ts";
 import { StdinWindow } from "./stdin-window.ts";
 import type { TransportSocket } from "./transport.ts";
@@ -140,18 +141,18 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
   async #run(signal: AbortSignal): Promise<CommandExit> {
     const { clock } = this.#source;
     let patienceMs: number = SDK_LIMITS.firstPatienceMs;
-    let aliveMs = clock.monotonicMs();
+    const patience = new Patience(clock);
     for (let attempt = 0; ; attempt += 1) {
       try {
         const exit = await this.#connect(signal, () => {
           patienceMs = this.#source.patienceMs ?? SDK_LIMITS.sessionPatienceMs;
-          aliveMs = clock.monotonicMs();
+          patience.answered();
           attempt = 0;
         });
         if (exit !== null) return exit;
       } catch (error) {
         if (!isUnreachable(error)) return await this.#recover(error, signal);
-        if (clock.monotonicMs() - aliveMs > patienceMs) throw error;
+        if (patience.isOver(patienceMs)) throw error;
       }
       const pauseMs = Math.min(SDK_LIMITS.sessionRetryMaxMs, SDK_LIMITS.sessionRetryBaseMs * 2 ** attempt);
       await clock.sleep(pauseMs, { signal });

@@ -1,5 +1,6 @@
 import { isUnreachable, NEVER, type ApiClient, type CallOptions } from "./api-client.ts";
 import { SDK_LIMITS } from "./limits.ts";
+import { Patience } from "./patience.ts";
 import { framesOf } from "./log-frames.ts";
 import { tailOf } from "./log-tail.ts";
 import { OutputBuffer, type OutputChunk } from "./output-buffer.ts";
@@ -29,19 +30,19 @@ async function* chunksOf(
   { options, seen }: { options: LogOptions; seen: OutputBuffer },
 ): AsyncGenerator<OutputChunk> {
   const signal = options.signal ?? NEVER;
-  let aliveMs = api.clock.monotonicMs();
+  const patience = new Patience(api.clock);
   for (;;) {
     try {
       const query = { follow: options.follow ?? false, stdout: seen.received("stdout"), stderr: seen.received("stderr") };
       for await (const frame of framesOf(await api.stream(path, { query, signal }))) {
-        aliveMs = api.clock.monotonicMs();
+        patience.answered();
         await seen.push(frame);
         const chunk = seen.isEmpty ? null : await seen.take();
         if (chunk !== null) yield chunk;
       }
       return;
     } catch (error) {
-      if (!isUnreachable(error) || api.clock.monotonicMs() - aliveMs > SDK_LIMITS.sessionPatienceMs) throw error;
+      if (!isUnreachable(error) || patience.isOver(SDK_LIMITS.sessionPatienceMs)) throw error;
     }
     await api.clock.sleep(SDK_LIMITS.sessionRetryMaxMs / 4, { signal });
   }

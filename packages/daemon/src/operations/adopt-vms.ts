@@ -75,7 +75,7 @@ const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal:
   const main = record.command === null ? null : await session.attach(MAIN_EXEC, { signal });
   const log = (await core.logs.open(id)) ?? (await core.logs.begin(id));
   undo.move();
-  return createRun({ id, name, epoch, vmm, log, session, main });
+  return createRun({ id, name, epoch, vmm, log, session, main, takenOverMs: core.clock.monotonicMs() });
 };
 
 const writeEnd = async (core: Core, record: VmRecord, error: KilnError): Promise<void> => {

@@ -15,6 +15,8 @@ const GRACE_MS = 500;
 const POWER_OFF_MS = 15_000;
 const RECONNECT_ATTEMPTS = 3;
 const RECONNECT_MS = 5_000;
+/** A client comes back within a second or two, or not at all. */
+const RETURN_MS = 5_000;
 /** An adopted VMM is looked at four times a second. */
 const END_SEEN_MS = 600;
 const NEVER = new AbortController().signal;
@@ -126,8 +128,20 @@ export const powerOff = async (core: Core, run: RunningVm): Promise<void> => {
   await run.vmm.kill();
 };
 
+/** A VM that goes with its end waits for the client that a daemon's end cut off: it comes back for its output and exit code. */
+const awaitReturn = async (core: Core, run: RunningVm): Promise<void> => {
+  const leftMs = run.takenOverMs === null ? 0 : run.takenOverMs + RETURN_MS - core.clock.monotonicMs();
+  if (leftMs <= 0 || run.ending !== null || core.vms.get(run.id)?.autoRemove !== true) return;
+  const enough = new AbortController();
+  const over = (): void => undefined; // and an abort says that it is no longer waited for
+  const patience = core.clock.sleep(leftMs, { signal: AbortSignal.any([core.stopping, enough.signal]) }).then(over, over);
+  await Promise.race([run.attached.promise, patience]);
+  enough.abort();
+};
+
 /** Whatever fails on the way, those who wait for the end are told of it. */
 const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> => {
+  await awaitReturn(core, run);
   const exit = planExit(run, end);
   const record = core.vms.get(run.id);
   try {

@@ -31,13 +31,20 @@ export interface RunningVm {
   commandExit: VmExit | null;
   readonly commandExited: Deferred<void>;
   readonly finished: Deferred<VmExit>;
+  /** When this daemon took it over from another, on the monotonic clock; null where it started it itself. */
+  readonly takenOverMs: number | null;
+  /** Settles when a client attaches to its command. */
+  readonly attached: Deferred<void>;
   /** Who reads each exec now: one who finds another here has been replaced. */
   readonly execReaders: Map<string, object>;
   vmmEnd: VmmEnd | null;
 }
 
-export const createRun = (parts: Pick<RunningVm, "id" | "name" | "epoch" | "vmm" | "log" | "session" | "main">): RunningVm => ({
+export const createRun = (
+  parts: Pick<RunningVm, "id" | "name" | "epoch" | "vmm" | "log" | "session" | "main" | "takenOverMs">,
+): RunningVm => ({
   ...parts,
+  attached: new Deferred(),
   ending: null,
   commandExit: null,
   commandExited: new Deferred(),

@@ -188,7 +188,8 @@ const goLive = async (context: StartContext): Promise<void> => {
   if (record.state === "starting") {
     core.vms.change(id, { state: "running", startedAt: nowIso(core), timings: stopwatch.end(steps) }, { from: ["starting"] });
   }
-  const run = createRun({ id, name: record.name, epoch: record.epoch, ...booted });
+  const takenOverMs = isResumed ? core.clock.monotonicMs() : null;
+  const run = createRun({ id, name: record.name, epoch: record.epoch, takenOverMs, ...booted });
   context.booted = null;
   core.running.begin(run);
   followRun(core, run);

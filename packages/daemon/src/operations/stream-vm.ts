@@ -161,6 +161,7 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
   const left = new AbortController();
   const signal = AbortSignal.any([options.signal, left.signal]);
   const run = await core.running.next(record.id, { signal });
+  run.attached.resolve();
   const { main } = run;
   if (main === null)
     throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to attach to`, { object: record.name });

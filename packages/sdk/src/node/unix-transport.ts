@@ -13,14 +13,16 @@ const { Agent: HttpAgent, request: httpRequest } = process.getBuiltinModule("nod
 export interface UnixTransportOptions {
   readonly socketPath: string;
   /**
-   * Called once when a session finds that the daemon has crashed: its socket is there and refuses. A daemon that was
-   * stopped has taken its socket away, and stays stopped.
+   * Called when a call or a session finds that the daemon has crashed: its socket is there and refuses. A daemon that
+   * was stopped has taken its socket away, and stays stopped. A few times at most: one that always crashes stays down.
    */
   readonly revive?: (options: { readonly signal: AbortSignal }) => Promise<void>;
 }
 
 /** sockaddr_un.sun_path is 108 bytes with its final NUL: unix(7). */
 const LONGEST_SOCKET_PATH_BYTES = 107;
+
+const REVIVALS = 3;
 
 /** What a connection that was never answered ends with; EAGAIN is a full backlog of a Unix socket. */
 const UNANSWERED = new Set(["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE", "EAGAIN", "ECONNABORTED", "ENOTCONN"]);
@@ -38,7 +40,8 @@ export const connectionError = (cause: unknown, socketPath: string): unknown => 
 /** HTTP with kept-alive connections, and WebSockets, over a daemon's Unix socket. Paths of any length work. */
 export class UnixTransport implements Transport {
   readonly #socketPath: string;
-  #revive: UnixTransportOptions["revive"];
+  readonly #revive: UnixTransportOptions["revive"];
+  #revivals = 0;
   #opened: Promise<OpenPath> | null = null;
 
   constructor(options: UnixTransportOptions) {
@@ -53,6 +56,7 @@ export class UnixTransport implements Transport {
       return await exchange({ agent, connectPath, method, path, options, failure: (cause) => connectionError(cause, this.#socketPath) });
     } catch (thrown) {
       if (options.signal.aborted) throw options.signal.reason;
+      await this.#reviveCrashed(thrown, options.signal);
       throw connectionError(thrown, this.#socketPath);
     }
   }
@@ -65,11 +69,7 @@ export class UnixTransport implements Transport {
       return await openWebSocket({ connectPath, path, signal: options.signal, socketPath: this.#socketPath });
     } catch (thrown) {
       if (options.signal.aborted) throw options.signal.reason;
-      if (errnoOf(thrown) === "ECONNREFUSED") {
-        const revive = this.#revive;
-        this.#revive = undefined;
-        await revive?.({ signal: options.signal });
-      }
+      await this.#reviveCrashed(thrown, options.signal);
       throw connectionError(thrown, this.#socketPath);
     }
   }
@@ -84,6 +84,12 @@ export class UnixTransport implements Transport {
       },
       () => undefined, // whoever asked for the path has its error
     );
+  }
+
+  async #reviveCrashed(thrown: unknown, signal: AbortSignal): Promise<void> {
+    if (errnoOf(thrown) !== "ECONNREFUSED" || this.#revivals >= REVIVALS) return;
+    this.#revivals += 1;
+    await this.#revive?.({ signal });
   }
 
   #open(): Promise<OpenPath> {

@@ -2,6 +2,7 @@ import { KilnError, parseProblem } from "@kiln/protocol/errors";
 import type { OperationView } from "@kiln/protocol";
 import { isUnreachable, NEVER, type ApiClient, type CallOptions } from "../api-client.ts";
 import { SDK_LIMITS } from "../limits.ts";
+import { Patience } from "../patience.ts";
 
 export interface FollowOptions extends CallOptions {
   /** Hears each change, the last one included. */
@@ -40,25 +41,34 @@ export class Operations {
 
   /** Resolves when it has ended, however it ended. */
   async wait(id: string, options: CallOptions = {}): Promise<OperationView> {
+    const { clock } = this.#api;
+    const patience = new Patience(clock);
     for (;;) {
-      const operation = await this.#api.json<OperationView>("GET", pathOf(id), { query: { wait: true }, signal: options.signal });
-      if (isOver(operation)) return operation;
+      try {
+        const operation = await this.#api.json<OperationView>("GET", pathOf(id), { query: { wait: true }, signal: options.signal });
+        if (isOver(operation)) return operation;
+        patience.answered();
+      } catch (error) {
+        // the next daemon goes on with it under the same id
+        if (!isUnreachable(error) || patience.isOver(SDK_LIMITS.sessionPatienceMs)) throw error;
+        await clock.sleep(SDK_LIMITS.sessionRetryMaxMs / 4, { signal: options.signal ?? NEVER });
+      }
     }
   }
 
   /** The operation after each change; its end is the last one. A broken connection is opened again. */
   async *watch(id: string, options: CallOptions = {}): AsyncGenerator<OperationView> {
     const { clock } = this.#api;
-    let aliveMs = clock.monotonicMs();
+    const patience = new Patience(clock);
     for (;;) {
       try {
         for await (const operation of this.#api.lines<OperationView>(`${pathOf(id)}/watch`, options)) {
-          aliveMs = clock.monotonicMs();
+          patience.answered();
           yield operation;
           if (isOver(operation)) return;
         }
       } catch (error) {
-        if (!isUnreachable(error) || clock.monotonicMs() - aliveMs > SDK_LIMITS.sessionPatienceMs) throw error;
+        if (!isUnreachable(error) || patience.isOver(SDK_LIMITS.sessionPatienceMs)) throw error;
       }
       await clock.sleep(SDK_LIMITS.sessionRetryMaxMs / 4, { signal: options.signal ?? NEVER });
     }
