@@ -1,5 +1,5 @@
 import { KilnError } from "@kiln/protocol/errors";
-import type { CreateVmRequest, VmView } from "@kiln/protocol";
+import type { CreateVmRequest, RegistryCredentials, VmView } from "@kiln/protocol";
 import { isUnreachable, type CallOptions } from "./api-client.ts";
 import { joinBytes } from "./bytes.ts";
 import type { CommandExit } from "./command-session.ts";
@@ -8,6 +8,8 @@ import type { ExecOptions } from "./resources/vms.ts";
 
 export interface SandboxOptions extends CreateVmRequest, CallOptions {
   readonly kiln: Kiln;
+  /** For the registry of an image that is not there, by host. */
+  readonly credentials?: RegistryCredentials | undefined;
 }
 
 export interface SandboxExecOptions extends CallOptions, Partial<Omit<ExecOptions, "command" | "stdin" | "tty">> {
@@ -44,8 +46,8 @@ export class Sandbox implements AsyncDisposable {
 
   /** Resolves when commands can run. A failed or aborted creation leaves no VM. */
   static async create(options: SandboxOptions): Promise<Sandbox> {
-    const { kiln, signal, ...request } = options;
-    const operation = await kiln.vms.create({ idle: true, start: true, ...request }, { signal });
+    const { kiln, signal, credentials, ...request } = options;
+    const operation = await kiln.vms.create({ idle: true, start: true, ...request }, { signal, credentials });
     try {
       const { result } = await kiln.operations.result(operation, { signal });
       if (result === null) throw new KilnError("INTERNAL", "a created VM has no id", { operation: operation.id });
