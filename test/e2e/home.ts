@@ -13,6 +13,12 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+export interface Started {
+  readonly outcome: Promise<Outcome>;
+  /** Ctrl-C. */
+  interrupt(): void;
+}
+
 export interface RunOptions {
   readonly input?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -45,6 +51,11 @@ export class TestHome implements AsyncDisposable {
 
   /** Runs `kiln ARGS` to its end. */
   async kiln(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+    return this.start(args, options).outcome;
+  }
+
+  /** Starts `kiln ARGS`. */
+  start(args: readonly string[], options: RunOptions = {}): Started {
     const child = spawn(KILN, args, {
       env: { ...process.env, KILN_HOME: this.path, ...this.#env, ...options.env },
       cwd: options.cwd ?? tmpdir(),
@@ -55,7 +66,8 @@ export class TestHome implements AsyncDisposable {
     const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
     const { promise, resolve } = Promise.withResolvers<number>();
     child.once("close", (code, signal) => resolve(code ?? (signal === null ? -1 : 128)));
-    return { code: await promise, stdout: await stdout, stderr: await stderr };
+    const outcome = async (): Promise<Outcome> => ({ code: await promise, stdout: await stdout, stderr: await stderr });
+    return { outcome: outcome(), interrupt: () => void child.kill("SIGINT") };
   }
 
   /** Runs it and expects exit code 0. */
