@@ -1,11 +1,12 @@
 import { createHash, type Hash } from "node:crypto";
-import { link, lstat, mkdir, open, opendir, rm, statfs, type FileHandle } from "node:fs/promises";
+import { link, lstat, mkdir, open, opendir, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex, errnoOf, isDigest, KilnError } from "@kiln/protocol";
 import { randomHex, systemRandom } from "@kiln/std";
 import { fsyncDirectory, hasCode, publishFile, removeFileNow } from "@kiln/std/node";
 import type { ContentInfo, ContentLease, ContentShelf, ExpectedContent, OpenContent } from "../images/ports.ts";
 import { CONTENT_LIMITS } from "./limits.ts";
+import { requireRoom } from "./room.ts";
 
 /** Guests and people only ever read a blob. */
 const BLOB_MODE = 0o444;
@@ -38,6 +39,10 @@ export class ContentStore implements ContentShelf {
     return (await this.stat(digest)) !== null;
   }
 
+  requireRoom(bytes: number, what: string): Promise<void> {
+    return requireRoom(this.#stagingDir, { bytes, what, object: what });
+  }
+
   async ingest(source: AsyncIterable<Uint8Array>, options: { expected: ExpectedContent; signal: AbortSignal }): Promise<ContentInfo> {
     const { expected, signal } = options;
     const present = await this.stat(expected.digest);
@@ -48,7 +53,8 @@ export class ContentStore implements ContentShelf {
     }
     return mapDiskFull(expected.digest, async () => {
       await this.#makeDirectories();
-      await requireRoom(this.#stagingDir, expected);
+      if (expected.size !== null)
+        await requireRoom(this.#stagingDir, { bytes: expected.size, what: expected.digest, object: expected.digest });
       const published = await publishFile({
         target: this.path(expected.digest),
         stagingDir: this.#stagingDir,
@@ -232,22 +238,6 @@ const linkUnlessThere = async (from: string, to: string): Promise<void> => {
     if (!hasCode(error, "EEXIST")) throw error;
   }
 };
-
-/** Refuses a blob that cannot fit before the disk is full; what the file system keeps for the database and the VMs stays free. */
-const requireRoom = async (directory: string, expected: ExpectedContent): Promise<void> => {
-  if (expected.size === null) return;
-  const { bavail, bsize } = await statfs(directory);
-  const free = bavail * bsize;
-  if (expected.size + CONTENT_LIMITS.reserveBytes <= free) return;
-  const needed = expected.size + CONTENT_LIMITS.reserveBytes;
-  throw new KilnError(
-    "DISK_FULL",
-    `there is no room to store ${expected.digest}: it needs ${mebibytes(needed)} with what is kept free, and ${mebibytes(free)} are left`,
-    { object: expected.digest },
-  );
-};
-
-const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 const mapDiskFull = async <Result>(what: string, run: () => Promise<Result>): Promise<Result> => {
   try {

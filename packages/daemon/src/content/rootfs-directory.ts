@@ -6,6 +6,7 @@ import { type Digest, isDigest, KilnError, type Progress } from "@kiln/protocol"
 import { fileFingerprint, publishFile, removeFileNow } from "@kiln/std/node";
 import type { ResolvedImage } from "../images/ports.ts";
 import type { Fingerprint, RootfsRecord } from "../images/records.port.ts";
+import { requireRoom } from "./room.ts";
 import { type BuiltRootfs, buildRootfs } from "./rootfs/index.ts";
 
 export interface BuildWatch {
@@ -38,6 +39,9 @@ export class RootfsDirectory {
       mediaType: layerEncoding(layer.mediaType),
       diffId: layer.diffId,
     }));
+    // what layers unpack to is known at the end only; it is no less than they are packed
+    const least = image.layers.reduce((sum, layer) => sum + layer.size, 0);
+    await requireRoom(this.#stagingDir, { bytes: least, what: `the rootfs of ${image.reference}`, object: image.reference });
     const built = Promise.withResolvers<BuiltRootfs>();
     const published = await publishFile({
       target: this.path(key),

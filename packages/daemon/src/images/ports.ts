@@ -61,6 +61,8 @@ export interface ContentShelf extends ContentReader {
   ingest(source: AsyncIterable<Uint8Array>, options: { expected: ExpectedContent; signal: AbortSignal }): Promise<ContentInfo>;
   /** The same for bytes whose digest is not known before; `lease` holds it before it has its name. */
   ingestUnnamed(source: AsyncIterable<Uint8Array>, options: { lease: ContentLease; signal: AbortSignal }): Promise<ContentInfo>;
+  /** Whether so much more fits; to be asked before much is fetched. Throws DISK_FULL with `what` and the figures. */
+  requireRoom(bytes: number, what: string): Promise<void>;
   has(digest: Digest): Promise<boolean>;
   /** Throws IMAGE_CONTENT_MISSING. */
   open(digest: Digest): Promise<OpenContent>;

@@ -51,6 +51,8 @@ export class Pull {
       }
       if (!isFetching && plan.missing.some((one) => one.kind === "blob")) {
         isFetching = true;
+        const bytes = plan.missing.reduce((sum, one) => sum + (one.size ?? 0), 0);
+        await content.requireRoom(bytes, `the layers of ${dockerName(reference)}`);
         options.onPhase("fetch layers");
         const missing = new Set<string>(plan.missing.map((one) => one.digest));
         progress.begin(held.layers(), (digest) => missing.has(digest));
