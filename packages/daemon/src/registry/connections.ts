@@ -214,7 +214,9 @@ export const explainFailure = (thrown: unknown, { host, hostname }: URL): Exchan
   const unreachable = (why: string, more: object = { again: "soon" }): ExchangeError =>
     new ExchangeError("REGISTRY_UNREACHABLE", why, { cause, ...more });
   const reason = UNREACHABLE[code];
-  if (reason !== undefined) return unreachable(`${host} cannot be reached: ${reason}`);
+  const isRefused = code === "ECONNREFUSED";
+  if (reason !== undefined)
+    return unreachable(`${host} cannot be reached: ${reason}`, { again: "soon", ...(isRefused ? { connection: "refused" } : {}) });
   if (code === "ENOTFOUND") return unreachable(`there is no host ${hostname}`, {});
   if (CUT.has(code)) return unreachable(`${host} ended the connection`, { again: "soon", connection: "cut" });
   if (code === "UND_ERR_BODY_TIMEOUT") return unreachable(`${host} sends nothing any more`);

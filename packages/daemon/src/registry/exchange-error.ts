@@ -4,8 +4,8 @@ import { REGISTRY_LIMITS } from "./limits.ts";
 /** Whether asking again can help: not at all, after a pause that grows, or after so many milliseconds that the server asked for. */
 export type Again = "never" | "soon" | number;
 
-/** What happened to the connection, where it was that: it ended or stalled, what came is no HTTP, or no TLS, or nobody vouches for the host. */
-export type ConnectionFailure = "cut" | "garbled" | "no-tls" | "untrusted";
+/** What happened to the connection, where it was that: nobody listens, it ended, what came is no HTTP, or no TLS, or nobody vouches for the host. */
+export type ConnectionFailure = "refused" | "cut" | "garbled" | "no-tls" | "untrusted";
 
 interface ExchangeErrorOptions {
   readonly again?: Again;

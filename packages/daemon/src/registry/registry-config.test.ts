@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
-import { loadRegistryConfig, NO_SETTINGS, type Registries } from "./registry-config.ts";
+import { loadRegistryConfig, NO_SETTINGS, type Registries, settingsOf } from "./registry-config.ts";
 
 const withFile = async (text: string, run: (file: string) => Promise<void>): Promise<void> => {
   const directory = await mkdtemp(join(tmpdir(), "kiln registries "));
@@ -53,6 +53,15 @@ suite("registries.toml", () => {
         assert.equal(registries.get("bad")?.blocked, true);
       },
     ));
+
+  test("names in capitals are the same", () =>
+    withFile('[registry."Registry.Example:5000"]\nblocked = true\n', async (file) => {
+      const registries = await read(file);
+      assert.deepEqual(
+        ["registry.example:5000", "REGISTRY.example:5000", "registry.example"].map((name) => settingsOf(registries, name).blocked),
+        [true, true, false],
+      );
+    }));
 
   test("an edit holds from the next reading on, and the last file wins", () =>
     withFile("[registry.a]\nblocked = true\n[registry.b]\nblocked = true\n", async (first) =>

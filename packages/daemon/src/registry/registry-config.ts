@@ -21,7 +21,7 @@ export interface HostSettings {
   readonly clientKey: string | null;
 }
 
-/** By host as it stands in references: `docker.io`, `host:port`. */
+/** By host as it stands in references, in lower case: `docker.io`, `host:port`. */
 export type Registries = ReadonlyMap<string, HostSettings>;
 
 export interface RegistryConfig {
@@ -45,6 +45,9 @@ export const loadRegistryConfig = (
   read: async () => new Map((await Promise.all(paths.map(readRegistries))).flatMap((registries) => [...registries])),
 });
 
+/** Names of hosts are the same in capitals. */
+export const settingsOf = (registries: Registries, name: string): HostSettings => registries.get(name.toLowerCase()) ?? NO_SETTINGS;
+
 export const NO_SETTINGS: HostSettings = {
   mirrors: [],
   plainHttp: false,
@@ -56,7 +59,7 @@ export const NO_SETTINGS: HostSettings = {
 };
 
 const HOST = /^(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$/;
-const host = z.string().max(300).regex(HOST, "this is no HOST[:PORT]");
+const host = z.string().max(300).regex(HOST, "this is no HOST[:PORT]").toLowerCase();
 const mirror = z
   .string()
   .max(600)
@@ -94,7 +97,7 @@ const readRegistries = async (file: string): Promise<Registries> => {
   const fileNamed = (name: string | null): string | null => (name === null ? null : resolve(dirname(file), name));
   return new Map(
     Object.entries(parsed.data.registry).map(([name, settings]) => [
-      name,
+      name.toLowerCase(),
       {
         mirrors: settings.mirrors,
         plainHttp: settings["plain-http"],

@@ -155,6 +155,11 @@ export class RegistryHost implements AsyncDisposable {
     }
   }
 
+  /** Servers with TLS end a connection without, or answer in TLS; and without a port in the name the two have each their own. */
+  #mayBeTls({ connection }: ExchangeError): boolean {
+    return connection === "cut" || connection === "garbled" || (connection === "refused" && !/:\d+$/.test(this.name));
+  }
+
   async #sendSecure(request: PathRequest): Promise<Answer> {
     const answer = await this.#send("https", request);
     this.#scheme = "https";
@@ -174,7 +179,7 @@ export class RegistryHost implements AsyncDisposable {
       return { answer: { ...answer, body: bodyOf(body) }, error: null };
     } catch (error) {
       request.signal.throwIfAborted();
-      if (!(error instanceof ExchangeError) || (error.connection !== "cut" && error.connection !== "garbled")) throw error;
+      if (!(error instanceof ExchangeError) || !this.#mayBeTls(error)) throw error;
       return { answer: null, error };
     }
   }

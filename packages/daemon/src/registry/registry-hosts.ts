@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { LookupFunction } from "node:net";
 import type { Clock } from "@kiln/std";
 import type { RegistryLimits } from "./limits.ts";
-import { type HostSettings, NO_SETTINGS, type Registries, type RegistryConfig } from "./registry-config.ts";
+import { type HostSettings, type Registries, type RegistryConfig, settingsOf } from "./registry-config.ts";
 import { RegistryHost } from "./registry-host.ts";
 import { Tokens } from "./tokens.ts";
 import { type Certificates, readCertificates } from "./trust.ts";
@@ -27,8 +27,8 @@ export class RegistryHosts implements AsyncDisposable {
   readonly #parts: HostsParts;
   readonly #tokens: Tokens;
   readonly #hosts = new Map<string, OpenHost>();
-  /** Hosts whose settings changed: what they are doing they may end. */
-  readonly #retired: RegistryHost[] = [];
+  /** Hosts whose settings changed, or that were not asked for long: what they are doing they may end. */
+  #retired: WeakRef<RegistryHost>[] = [];
 
   constructor(parts: HostsParts) {
     this.#parts = parts;
@@ -37,19 +37,27 @@ export class RegistryHosts implements AsyncDisposable {
 
   /** `address`: what to connect to under this name, where that is another. Throws REGISTRY_CONFIG_INVALID. */
   async open(name: string, address: string, registries: Registries): Promise<RegistryHost> {
-    const settings = registries.get(name) ?? NO_SETTINGS;
+    const settings = settingsOf(registries, name);
     const certificates = await readCertificates([name, address], settings, this.#parts.config.certificateDirs);
     const fingerprint = fingerprintOf(settings, certificates);
     const known = this.#hosts.get(address);
     if (known?.fingerprint === fingerprint) return known.host;
-    if (known !== undefined) this.#retired.push(known.host);
+    if (known !== undefined) this.#retire(address, known.host);
     const host = new RegistryHost({ ...this.#parts, tokens: this.#tokens, name: address, settings, certificates });
     this.#hosts.set(address, { host, fingerprint });
+    const [oldest] = this.#hosts;
+    if (oldest !== undefined && this.#hosts.size > this.#parts.limits.remembered) this.#retire(oldest[0], oldest[1].host);
     return host;
   }
 
+  #retire(address: string, host: RegistryHost): void {
+    this.#hosts.delete(address);
+    this.#retired = [...this.#retired.filter((one) => one.deref() !== undefined), new WeakRef(host)];
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    const hosts = [...this.#retired.splice(0), ...[...this.#hosts.values()].map(({ host }) => host)];
+    const hosts = [...this.#retired.flatMap((one) => one.deref() ?? []), ...[...this.#hosts.values()].map(({ host }) => host)];
+    this.#retired = [];
     this.#hosts.clear();
     await Promise.all(hosts.map((host) => host[Symbol.asyncDispose]()));
   }

@@ -12,7 +12,7 @@ import { REGISTRY_LIMITS, type RegistryLimits } from "./limits.ts";
 import { resolveTag, type SeenManifest } from "./manifests.ts";
 import { parseRegistryReference } from "./naming.ts";
 import { Pull } from "./pull.ts";
-import type { Registries, RegistryConfig } from "./registry-config.ts";
+import { type Registries, type RegistryConfig, settingsOf } from "./registry-config.ts";
 import { RegistryHosts } from "./registry-hosts.ts";
 
 export interface RegistryImageSourceParts {
@@ -83,7 +83,7 @@ export class RegistryImageSource implements ImageSource, AsyncDisposable {
   async #endpoints(reference: DockerReference, { credentials, plainHttp }: CallerOptions): Promise<readonly Endpoint[]> {
     const registries = await this.#parts.config.read();
     const { domain, repository } = reference;
-    if (registries.get(domain)?.blocked === true) throw blockedError(reference);
+    if (settingsOf(registries, domain).blocked) throw blockedError(reference);
     const places = [...mirrorsOf(domain, registries), { name: domain, prefix: "", mirrored: null }];
     return Promise.all(
       places.map(async ({ name, prefix, mirrored }) => {
@@ -97,12 +97,12 @@ export class RegistryImageSource implements ImageSource, AsyncDisposable {
 }
 
 const mirrorsOf = (domain: string, registries: Registries): readonly { name: string; prefix: string; mirrored: string }[] =>
-  (registries.get(domain)?.mirrors ?? [])
-    .map((mirror) => {
+  settingsOf(registries, domain)
+    .mirrors.map((mirror) => {
       const [name = "", ...namespace] = mirror.split("/");
       return { name, prefix: namespace.map((part) => `${part}/`).join(""), mirrored: domain };
     })
-    .filter(({ name }) => registries.get(name)?.blocked !== true);
+    .filter(({ name }) => !settingsOf(registries, name).blocked);
 
 const blockedError = (reference: DockerReference): KilnError =>
   new KilnError("PERMISSION_DENIED", `${dockerName(reference)} is not fetched: registries.toml blocks ${reference.domain}`, {

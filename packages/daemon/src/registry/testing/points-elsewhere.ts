@@ -6,11 +6,12 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { MEDIA_TYPES } from "@kiln/formats/oci";
+import { createCertificates } from "../../../../../test/fixtures/certificates.ts";
 import { loadRegistryConfig } from "../registry-config.ts";
 import { createImage, Puller } from "./pulling.ts";
 import { REPOSITORY } from "./scene.ts";
@@ -197,6 +198,30 @@ suite("registries of a neighbourhood", () => {
       assert.equal(code, isAllowed ? null : REFUSED, message);
       assert.equal(storage.asked.length > 0, isAllowed);
     });
+  }
+});
+
+test("a name of the loopback without a port is asked at 80 without TLS, at 443 with it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "kiln ports "));
+  try {
+    const { certificateFile, keyFile, caFile } = await createCertificates(directory, { signal: AbortSignal.timeout(30_000) });
+    const file = join(directory, "registries.toml");
+    await writeFile(file, `[registry.localhost]\nca = ${JSON.stringify(caFile)}\n`);
+    await using puller = await Puller.open({ config: loadRegistryConfig([file], { certificateDirs: [] }) });
+    {
+      await using plain = await ScriptedRegistry.start({ port: 80 });
+      plain.serve(REPOSITORY, "v1", IMAGE);
+      await puller.resolve(`127.0.0.1/${REPOSITORY}:v1`);
+    }
+    await using secure = await ScriptedRegistry.start({
+      port: 443,
+      tls: { cert: await readFile(certificateFile), key: await readFile(keyFile) },
+    });
+    secure.serve(REPOSITORY, "v1", IMAGE);
+    await puller.resolve(`localhost/${REPOSITORY}:v1`);
+    assert.equal(secure.asked.length, 1);
+  } finally {
+    await rm(directory, { recursive: true });
   }
 });
 

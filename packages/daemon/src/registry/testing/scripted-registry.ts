@@ -46,6 +46,8 @@ export interface ScriptedOptions {
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly ca?: Buffer };
   /** Where it listens. */
   readonly address?: string;
+  /** By default a free one. */
+  readonly port?: number;
 }
 
 export class ScriptedRegistry implements AsyncDisposable {
@@ -82,7 +84,7 @@ export class ScriptedRegistry implements AsyncDisposable {
 
   static async start(options: ScriptedOptions = {}): Promise<ScriptedRegistry> {
     const registry = new ScriptedRegistry(options);
-    registry.#server.listen(0, options.address ?? "127.0.0.1");
+    registry.#server.listen(options.port ?? 0, options.address ?? "127.0.0.1");
     await once(registry.#server, "listening");
     registry.#address = registry.#server.address() as AddressInfo;
     return registry;
