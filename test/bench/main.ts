@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { benchCliStart } from "./cli-start.ts";
 import type { Figure } from "./measure.ts";
+import { benchAdopt, benchCreateReserve, benchPs } from "./operations.ts";
 import { benchRootfsBuild } from "./rootfs-build.ts";
 import { benchExec, benchStartCold } from "./start-cold.ts";
 
@@ -13,6 +14,9 @@ const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
   "rootfs.build": benchRootfsBuild,
   "start.cold": benchStartCold,
   exec: benchExec,
+  "create.reserve": benchCreateReserve,
+  "ps.10000": benchPs,
+  "restart.adopt": benchAdopt,
 };
 
 const { values, positionals } = parseArgs({

@@ -10,13 +10,16 @@ import { beginStopVm, killVm } from "../operations/stop-vm.ts";
 import { readLog } from "../operations/read-log.ts";
 import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
-import { toVmView } from "../vms/record.ts";
+import { toVmView, vmViewText } from "../vms/record.ts";
 import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody, parseWith, requestFacts } from "./parse.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
-    .get("/", (context) => context.json(core.vms.list().map(toVmView)))
+    .get("/", (context) => {
+      const text = `[${core.vms.list().map(vmViewText).join(",")}]`;
+      return context.body(text, 200, { "content-type": "application/json" });
+    })
     .post("/", async (context) => context.json(beginCreateVm(core, await parseBody(context, createVmRequest), callerFacts(context)), 202))
     .get("/:vm", (context) => context.json(toVmView(getVm(core.vms, parameter(context, "vm")))))
     .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), requestFacts(context)), 202))

@@ -93,7 +93,7 @@ test("I8 a record that lacks a field is refused with the field's name", () => {
   const { vms, database } = setUp();
   const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
   database.run("UPDATE vms SET record = json_remove(record, '$.rootfsDigest') WHERE id = ?", id);
-  assert.throws(() => vms.get(id), { message: /rootfsDigest/ });
+  assert.throws(() => new SqliteVmStore(database).get(id), { message: /rootfsDigest/ });
 });
 
 test("a VM is found by name, id and unique prefix", () => {

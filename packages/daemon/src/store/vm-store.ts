@@ -7,11 +7,11 @@ const LIVE = [...LIVE_STATES].map((state) => `'${state}'`).join(", ");
 /** The shortest prefix of an id that names a VM. */
 const PREFIX_LENGTH = 3;
 
-const parseRow = (row: Record<string, unknown>): VmRecord => parseVmRecord(JSON.parse(String(row["record"])));
-
 export class SqliteVmStore implements VmStore {
   readonly #database: Database;
   readonly #onFreed: () => void;
+  /** What the records say, parsed once: this process is their only writer. A record is an immutable value. */
+  readonly #parsed = new Map<VmId, VmRecord>();
 
   /** `onFreed` is called after each change by which a VM gives back what it held. */
   constructor(database: Database, options: { onFreed?: () => void } = {}) {
@@ -20,7 +20,7 @@ export class SqliteVmStore implements VmStore {
   }
 
   reserve(draft: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord {
-    return this.#database.transaction(() => {
+    const reserved = this.#database.transaction(() => {
       if (this.#database.get("SELECT 1 FROM vms WHERE name = ?", draft.name) !== undefined) {
         throw new KilnError("VM_NAME_TAKEN", `the name ${draft.name} is taken by another VM`, { object: draft.name });
       }
@@ -53,18 +53,26 @@ export class SqliteVmStore implements VmStore {
       );
       return record;
     });
+    this.#parsed.set(reserved.id, reserved);
+    return reserved;
   }
 
   #freeSlot(): number {
-    const row = this.#database.get(
-      "SELECT MIN(candidate) AS slot FROM (SELECT 1 AS candidate UNION ALL SELECT slot + 1 FROM vms) WHERE candidate NOT IN (SELECT slot FROM vms)",
+    if (this.#database.get("SELECT 1 FROM vms WHERE slot = 1") === undefined) return 1;
+    const gap = this.#database.get(
+      "SELECT slot + 1 AS slot FROM vms AS low WHERE NOT EXISTS (SELECT 1 FROM vms WHERE slot = low.slot + 1) ORDER BY slot LIMIT 1",
     );
-    return Number(row?.["slot"]);
+    return Number(gap?.["slot"]);
   }
 
   get(id: VmId): VmRecord | null {
+    const known = this.#parsed.get(id);
+    if (known !== undefined) return known;
     const row = this.#database.get("SELECT record FROM vms WHERE id = ?", id);
-    return row === undefined ? null : parseRow(row);
+    if (row === undefined) return null;
+    const record = parseVmRecord(JSON.parse(String(row["record"])));
+    this.#parsed.set(id, record);
+    return record;
   }
 
   find(reference: string): VmRecord | null {
@@ -72,15 +80,19 @@ export class SqliteVmStore implements VmStore {
       const exact = this.get(reference);
       if (exact !== null) return exact;
     }
-    const named = this.#database.get("SELECT record FROM vms WHERE name = ?", reference);
-    if (named !== undefined) return parseRow(named);
+    const named = this.#database.get("SELECT id FROM vms WHERE name = ?", reference);
+    if (named !== undefined) return this.#read(named);
     if (reference.length < PREFIX_LENGTH || !/^[0-9a-f]+$/.test(reference)) return null;
-    const [first, second] = this.#database.all("SELECT record FROM vms WHERE id >= ? AND id < ? LIMIT 2", reference, `${reference}g`);
-    return first === undefined || second !== undefined ? null : parseRow(first);
+    const [first, second] = this.#database.all("SELECT id FROM vms WHERE id >= ? AND id < ? LIMIT 2", reference, `${reference}g`);
+    return first === undefined || second !== undefined ? null : this.#read(first);
   }
 
   list(): readonly VmRecord[] {
-    return this.#database.all("SELECT record FROM vms ORDER BY rowid DESC").map(parseRow);
+    return this.#database.all("SELECT id FROM vms ORDER BY rowid DESC").flatMap((row) => this.#read(row) ?? []);
+  }
+
+  #read(row: Record<string, unknown>): VmRecord | null {
+    return this.get(String(row["id"]) as VmId);
   }
 
   reserved(): Capacity & { readonly diskBytes: number } {
@@ -96,16 +108,19 @@ export class SqliteVmStore implements VmStore {
       const record = this.#require(id, guard.from);
       return { before: record, after: this.#write({ ...record, ...change }) };
     });
+    this.#parsed.set(id, after);
     if (LIVE_STATES.has(before.state) && !LIVE_STATES.has(after.state)) this.#onFreed();
     return after;
   }
 
   claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim {
-    return this.#database.transaction((): Claim => {
+    const claim = this.#database.transaction((): Claim => {
       const record = this.#require(id, guard.from);
       const refusal = refuse(record, guard.capacity, this.reserved());
       return refusal ?? { state: "claimed", record: this.#write({ ...record, ...change }) };
     });
+    if (claim.state === "claimed") this.#parsed.set(id, claim.record);
+    return claim;
   }
 
   #require(id: VmId, from: readonly VmRecord["state"][]): VmRecord {
@@ -133,6 +148,7 @@ export class SqliteVmStore implements VmStore {
 
   remove(id: VmId): void {
     const state = this.#database.get("DELETE FROM vms WHERE id = ? RETURNING state", id)?.["state"];
+    this.#parsed.delete(id);
     if (state !== undefined) this.#onFreed();
   }
 }

@@ -71,6 +71,17 @@ export const LIVE_STATES: ReadonlySet<VmState> = new Set(["starting", "running",
 /** States from which a start is possible. */
 export const STARTABLE_STATES: ReadonlySet<VmState> = new Set(["created", "exited", "failed"]);
 
+const texts = new WeakMap<VmRecord, string>();
+
+/** A VM's view as JSON; made once for each state of its record, so that ten thousand are listed in milliseconds. */
+export const vmViewText = (record: VmRecord): string => {
+  const known = texts.get(record);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(toVmView(record));
+  texts.set(record, text);
+  return text;
+};
+
 export const toVmView = (record: VmRecord): VmView => ({
   id: record.id,
   name: record.name,
