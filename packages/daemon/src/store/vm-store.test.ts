@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import type { Digest, VmId } from "@kiln/protocol";
 import type { VmRecord } from "../vms/record.ts";
 import { SqliteArtifactStore } from "./artifact-store.ts";
@@ -68,6 +69,28 @@ test("whoever waits is told when a VM gives back what it held, and only then", (
   assert.equal(freed, 1);
   vms.remove(id);
   assert.equal(freed, 2, "its disk is free too");
+});
+
+test("I17 what is held is kept as a sum, and the sum is what the records say, whatever happens to them", () => {
+  const { database } = setUp();
+  const vms = new SqliteVmStore(database);
+  const ids = Array.from({ length: 6 }, (_, index) => String(index).repeat(12) as VmId);
+  const capacity = { memoryBytes: 4 * 512 * MIB, cpus: 4 };
+  const step = fc.record({ id: fc.constantFrom(...ids), kind: fc.constantFrom("reserve", "claim", "end", "remove") });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      for (const { id, kind } of steps) {
+        const state = vms.get(id)?.state;
+        if (kind === "reserve" && state === undefined) vms.reserve(draft(id, `vm-${id[0]}`), ROOM);
+        if (kind === "claim" && state === "created") vms.claim(id, { state: "starting" }, { from: ["created"], capacity });
+        if (kind === "end" && state === "starting") vms.change(id, { state: "created" }, { from: ["starting"] });
+        if (kind === "remove") vms.remove(id);
+        assert.deepEqual(vms.reserved(), new SqliteVmStore(database).reserved());
+        assert.deepEqual(vms.list(), new SqliteVmStore(database).list());
+      }
+    }),
+    { numRuns: 50 },
+  );
 });
 
 test("I17 disks are promised once: past what was promised together a VM is refused, and nothing of it is left", () => {

@@ -12,11 +12,15 @@ export class SqliteVmStore implements VmStore {
   readonly #onFreed: () => void;
   /** What the records say, parsed once: this process is their only writer. A record is an immutable value. */
   readonly #parsed = new Map<VmId, VmRecord>();
+  /** What all VMs hold, summed once and kept; null until it is asked for. */
+  #held: Held | null = null;
+  readonly #slots: Slots;
 
   /** `onFreed` is called after each change by which a VM gives back what it held. */
   constructor(database: Database, options: { onFreed?: () => void } = {}) {
     this.#database = database;
     this.#onFreed = options.onFreed ?? (() => undefined);
+    this.#slots = new Slots(database.all("SELECT slot FROM vms").map((row) => Number(row["slot"])));
   }
 
   reserve(draft: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord {
@@ -35,7 +39,7 @@ export class SqliteVmStore implements VmStore {
         });
       }
       this.#checkDisk(draft, capacity.diskBytes);
-      const record: VmRecord = { ...draft, slot: this.#freeSlot() };
+      const record: VmRecord = { ...draft, slot: this.#slots.lowestFree() };
       this.#database.run(
         "INSERT INTO vms (id, name, slot, state, memory_bytes, cpus, disk_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         ...[
@@ -54,15 +58,9 @@ export class SqliteVmStore implements VmStore {
       return record;
     });
     this.#parsed.set(reserved.id, reserved);
+    this.#slots.take(reserved.slot);
+    this.#recount(null, reserved);
     return reserved;
-  }
-
-  #freeSlot(): number {
-    if (this.#database.get("SELECT 1 FROM vms WHERE slot = 1") === undefined) return 1;
-    const gap = this.#database.get(
-      "SELECT slot + 1 AS slot FROM vms AS low WHERE NOT EXISTS (SELECT 1 FROM vms WHERE slot = low.slot + 1) ORDER BY slot LIMIT 1",
-    );
-    return Number(gap?.["slot"]);
   }
 
   get(id: VmId): VmRecord | null {
@@ -95,12 +93,28 @@ export class SqliteVmStore implements VmStore {
     return this.get(String(row["id"]) as VmId);
   }
 
-  reserved(): Capacity & { readonly diskBytes: number } {
+  reserved(): Held {
+    this.#held ??= this.#sumHeld();
+    return this.#held;
+  }
+
+  #sumHeld(): Held {
     const held = this.#database.get(
       `SELECT COALESCE(SUM(memory_bytes), 0) AS memory, COALESCE(SUM(cpus), 0) AS cpus FROM vms WHERE state IN (${LIVE})`,
     );
     const disks = this.#database.get("SELECT COALESCE(SUM(disk_bytes), 0) AS bytes FROM vms");
     return { memoryBytes: Number(held?.["memory"]), cpus: Number(held?.["cpus"]), diskBytes: Number(disks?.["bytes"]) };
+  }
+
+  /** After each commit: what the VM held before goes out of the sum, what it holds now comes in. */
+  #recount(before: VmRecord | null, after: VmRecord | null): void {
+    if (this.#held === null) return;
+    const [less, more] = [heldBy(before), heldBy(after)];
+    this.#held = {
+      memoryBytes: this.#held.memoryBytes - less.memoryBytes + more.memoryBytes,
+      cpus: this.#held.cpus - less.cpus + more.cpus,
+      diskBytes: this.#held.diskBytes - less.diskBytes + more.diskBytes,
+    };
   }
 
   change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][] }): VmRecord {
@@ -109,17 +123,20 @@ export class SqliteVmStore implements VmStore {
       return { before: record, after: this.#write({ ...record, ...change }) };
     });
     this.#parsed.set(id, after);
+    this.#recount(before, after);
     if (LIVE_STATES.has(before.state) && !LIVE_STATES.has(after.state)) this.#onFreed();
     return after;
   }
 
   claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim {
-    const claim = this.#database.transaction((): Claim => {
+    const { before, claim } = this.#database.transaction(() => {
       const record = this.#require(id, guard.from);
       const refusal = refuse(record, guard.capacity, this.reserved());
-      return refusal ?? { state: "claimed", record: this.#write({ ...record, ...change }) };
+      return { before: record, claim: refusal ?? { state: "claimed" as const, record: this.#write({ ...record, ...change }) } };
     });
-    if (claim.state === "claimed") this.#parsed.set(id, claim.record);
+    if (claim.state !== "claimed") return claim;
+    this.#parsed.set(id, claim.record);
+    this.#recount(before, claim.record);
     return claim;
   }
 
@@ -147,11 +164,48 @@ export class SqliteVmStore implements VmStore {
   }
 
   remove(id: VmId): void {
-    const state = this.#database.get("DELETE FROM vms WHERE id = ? RETURNING state", id)?.["state"];
+    const before = this.get(id);
+    this.#database.run("DELETE FROM vms WHERE id = ?", id);
     this.#parsed.delete(id);
-    if (state !== undefined) this.#onFreed();
+    this.#recount(before, null);
+    if (before === null) return;
+    this.#slots.giveBack(before.slot);
+    this.#onFreed();
   }
 }
+
+/** Slots that are taken, from 1. The database's UNIQUE is the truth; this finds the lowest free one without a search. */
+class Slots {
+  readonly #taken: Set<number>;
+  /** None below it is free. */
+  #lowest = 1;
+
+  constructor(taken: readonly number[]) {
+    this.#taken = new Set(taken);
+  }
+
+  lowestFree(): number {
+    while (this.#taken.has(this.#lowest)) this.#lowest += 1;
+    return this.#lowest;
+  }
+
+  take(slot: number): void {
+    this.#taken.add(slot);
+  }
+
+  giveBack(slot: number): void {
+    this.#taken.delete(slot);
+    this.#lowest = Math.min(this.#lowest, slot);
+  }
+}
+
+type Held = Capacity & { readonly diskBytes: number };
+
+const heldBy = (record: VmRecord | null): Held => {
+  if (record === null) return { memoryBytes: 0, cpus: 0, diskBytes: 0 };
+  const isLive = LIVE_STATES.has(record.state);
+  return { memoryBytes: isLive ? record.memoryBytes : 0, cpus: isLive ? record.cpus : 0, diskBytes: record.diskBytes };
+};
 
 const mebibytes = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
 
