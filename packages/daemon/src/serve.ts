@@ -23,6 +23,8 @@ interface Service {
   readonly startedAt: string;
 }
 
+/** A registry's token travels in a header, and the schema allows 64 KiB of it, in base64. */
+const HEADER_BYTES = 128 * 2 ** 10;
 /** Operations that run when the daemon is told to stop get this long to be cancelled and undone. */
 const DRAIN_MS = 20_000;
 
@@ -110,7 +112,7 @@ const createHttpServer = (
     stop: service.stop,
   });
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false });
-  const server = createServer((request, response) => void answer(request, response));
+  const server = createServer({ maxHeaderSize: HEADER_BYTES }, (request, response) => void answer(request, response));
   server.on("upgrade", service.sockets.upgrade);
   server.requestTimeout = 0; // uploads and waits take as long as they take; the socket is the owner's alone
   return server;

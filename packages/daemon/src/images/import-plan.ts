@@ -159,7 +159,7 @@ class ImportWalk {
     const wanted = this.#request.platform;
     const found = config.platform.os === "" ? (promised ?? wanted) : config.platform;
     if (found.os !== wanted.os || found.architecture !== wanted.architecture) {
-      throw new OciError("PLATFORM", `it is for ${platformText(found)}, guests here are ${platformText(wanted)}`);
+      throw new OciError("PLATFORM", `it is for ${platformText(found)}, and ${platformText(wanted)} is wanted`);
     }
     return found;
   }

@@ -99,5 +99,7 @@ const findOrphans = async (core: Core, usage: HomeUsage, found: Found): Promise<
     ...found.kernels.filter(({ key }) => core.kernels.getKernel(key) === null),
     ...found.vms.filter(({ id }) => !known.has(id)),
   ];
-  return [...orphans.map(({ path }) => path), ...(await usage.staging())];
+  // what was removed while it was measured is none
+  const still = await usage.existing(orphans.map(({ path }) => path));
+  return [...still, ...(await usage.staging())];
 };

@@ -16,6 +16,8 @@ export interface HomeUsage {
   /** The database, logs, caches, and the directories themselves. */
   other(): Promise<readonly (Measured & { name: string })[]>;
   staging(): Promise<readonly string[]>;
+  /** Those of the paths that are there now. */
+  existing(paths: readonly string[]): Promise<readonly string[]>;
   /** What the home's file system has left for this user. */
   freeBytes(): Promise<number>;
 }

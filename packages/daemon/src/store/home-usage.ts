@@ -28,6 +28,16 @@ const measure = async (path: string): Promise<Measured> => {
   }
 };
 
+const isThere = async (path: string): Promise<boolean> => {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return false;
+    throw error;
+  }
+};
+
 /** Of a directory without what is in it. */
 const ownBlocks = async (path: string): Promise<number> => {
   try {
@@ -83,6 +93,11 @@ export class DirectoryUsage {
     const directories = await Promise.all([home, ...counted, join(content, "sha256")].map(ownBlocks));
     const diskBytes = directories.reduce((sum, one) => sum + one, 0);
     return [...others, { path: home, bytes: 0, diskBytes, name: "directories" }];
+  }
+
+  async existing(paths: readonly string[]): Promise<string[]> {
+    const found = await Promise.all(paths.map(async (path) => ((await isThere(path)) ? [path] : [])));
+    return found.flat();
   }
 
   async freeBytes(): Promise<number> {
