@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, statSync, statfsSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -135,17 +135,39 @@ test("a bomb ends at the limit, not at the end of the disk", async () => {
   await refuses(run([data], target, { maxEntries: 1 }), "ROOTFS_TOO_LARGE", target);
 });
 
-test("I15: a full disk is DISK_FULL and leaves no file", { skip: process.getuid?.() === 0 ? false : "needs root" }, async () => {
+const needsRoot = process.getuid?.() === 0 ? false : "needs root";
+
+/** Builds on a disk of `megabytes`, which is too small; what of it is free when the build has failed is what was free before. */
+const refusesOnSmallDisk = async (megabytes: number, limits: Partial<RootfsLimits>): Promise<KilnError> => {
   await using scratch = await scratchDirectory();
   const small = join(scratch.path, "small");
   await mkdir(small);
-  const layer = await store(join(scratch.path, "l"), await makeTar(scratch.path, { data: randomBytes(5_000_000) }));
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", small]);
+  const layer = await store(join(scratch.path, "l"), await makeTar(scratch.path, { data: randomBytes(megabytes << 20) }));
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${megabytes}m`, "tmpfs", small]);
   try {
-    await refuses(run([layer], join(small, "out")), "DISK_FULL", join(small, "out"));
+    const before = statfsSync(small).bavail;
+    const error = await refuses(run([layer], join(small, "out"), limits), "DISK_FULL", join(small, "out"));
+    assert.equal(statfsSync(small).bavail, before);
+    return error;
   } finally {
     execFileSync("umount", [small]);
   }
+};
+
+test("I15: a full disk is DISK_FULL and leaves no file", { skip: needsRoot }, async () => {
+  const error = await refusesOnSmallDisk(4, { reserveBytes: 0 });
+  assert.match(error.message, /no room for the rootfs: (0 MiB are left|ENOSPC)/);
+});
+
+test("I15: a build stops before the disk is full", { skip: needsRoot }, async () => {
+  const error = await refusesOnSmallDisk(24, {});
+  assert.match(error.message, /no room for the rootfs: 1[67] MiB are left, and 16 MiB stay free/);
+});
+
+test("I15: what the kernel says of a full disk while it is written is DISK_FULL too", { skip: needsRoot }, async () => {
+  const error = await refusesOnSmallDisk(24, { reserveBytes: -(2 ** 30) });
+  assert.equal((error.cause as NodeJS.ErrnoException).code, "ENOSPC");
+  assert.match(error.message, /no space left on device/);
 });
 
 test("a build that is aborted has stopped and left nothing when it returns", async () => {

@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { dirname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { KilnError, asKilnError } from "@kiln/protocol/errors";
 import type { LayerSource } from "./layer-stream.ts";
@@ -26,12 +27,24 @@ export interface BuildRootfsOptions {
 }
 
 const openTarget = async (path: string): Promise<FileHandle> => {
-  const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  const file = await inKilnsWords(() => open(path, constants.O_RDWR | constants.O_CREAT, 0o600));
   const { size } = await file.stat();
   if (size === 0) return file;
   await file.close();
   throw new KilnError("INTERNAL", `the staging file ${path} is not empty`, { object: path });
 };
+
+/** What a system call throws as a KilnError: DISK_FULL where it says so. */
+const inKilnsWords = async <T>(call: () => Promise<T>): Promise<T> => {
+  try {
+    return await call();
+  } catch (error) {
+    throw asKilnError(error);
+  }
+};
+
+/** No room, or none within the quota. */
+const NO_ROOM: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
 
 const toKilnError = (failure: BuildFailure): KilnError => {
   const cause = Object.assign(new Error(failure.message), { name: failure.name, ...(failure.code === null ? {} : { code: failure.code }) });
@@ -44,6 +57,8 @@ const toKilnError = (failure: BuildFailure): KilnError => {
       return new KilnError("ROOTFS_TOO_LARGE", `the rootfs is too large: ${failure.message}`, options);
     case "system":
       if (failure.code === "ENOENT") return new KilnError("IMAGE_CONTENT_MISSING", `${subject} is not in the content store`, options);
+      if (failure.code !== null && NO_ROOM.has(failure.code))
+        return new KilnError("DISK_FULL", `there is no room for the rootfs: ${failure.message}`, options);
       return asKilnError(cause);
     case "defect":
       return new KilnError("INTERNAL", `building ${subject} failed: ${failure.message}`, options);
@@ -106,7 +121,8 @@ export const buildRootfs = async (request: BuildRootfsRequest, options: BuildRoo
   undo.defer(() => rm(request.target, { force: true }));
   await using _open = file;
   const synced: Promise<void>[] = [];
-  const job = { fd: file.fd, layers: request.layers, key: request.key, limits: { ...ROOTFS_LIMITS, ...request.limits } };
+  const directory = dirname(request.target);
+  const job = { fd: file.fd, directory, layers: request.layers, key: request.key, limits: { ...ROOTFS_LIMITS, ...request.limits } };
   const thread = startThread(job, {
     onProgress: (done, total) => options.onProgress?.({ done, total, unit: "bytes" }),
     onWritten: () => synced.push(file.sync()),
@@ -119,8 +135,8 @@ export const buildRootfs = async (request: BuildRootfsRequest, options: BuildRoo
     throwIfAborted();
     if (built.status === "rejected") throw built.reason;
     if (sync?.status === "rejected") throw asKilnError(sync.reason);
-    await file.chmod(0o444);
-    await file.sync();
+    await inKilnsWords(() => file.chmod(0o444));
+    await inKilnsWords(() => file.sync());
     undo.move();
     return built.value;
   } finally {

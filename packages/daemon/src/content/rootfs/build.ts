@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { ftruncateSync, readSync, statSync, writeSync } from "node:fs";
+import { readSync, statSync } from "node:fs";
 import { LayeredImage } from "@kiln/formats/ext4";
-import type { ImageSummary, LayerInput, Sink } from "@kiln/formats/ext4";
+import type { ImageSummary, LayerInput } from "@kiln/formats/ext4";
+import { FileSink, SinkFailure } from "./file-sink.ts";
 import { rootfsIdentity } from "./identity.ts";
 import { readLayer } from "./layer-stream.ts";
 import type { LayerSource } from "./layer-stream.ts";
@@ -17,21 +18,6 @@ export class LayerFailure extends Error {
     this.layer = layer;
   }
 }
-
-/** Writing the image failed, whichever layer was being read. */
-export class SinkFailure extends Error {
-  override readonly name = "SinkFailure";
-}
-
-const fileSink = (fd: number): Sink => ({
-  write: (offset, bytes) => {
-    try {
-      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
-    } catch (error) {
-      throw new SinkFailure("the image cannot be written", { cause: error });
-    }
-  },
-});
 
 const HASH_BUFFER_BYTES = 1 << 20;
 
@@ -90,10 +76,11 @@ const sizeOf = (layer: LayerSource): number => {
 /** Builds the image into the job's file. Blocks its thread; meant for a worker. Throws LayerFailure, SinkFailure, Ext4Error. */
 export const build = async (job: BuildJob, events: BuildEvents): Promise<BuiltRootfs> => {
   const options = { identity: rootfsIdentity(job.key), limits: job.limits, layerCount: job.layers.length };
-  const image = new LayeredImage(options, fileSink(job.fd));
+  const sink = new FileSink(job.fd, { directory: job.directory, reserveBytes: job.limits.reserveBytes });
+  const image = new LayeredImage(options, sink);
   await readAll(image, job, events.onProgress);
   const summary: ImageSummary = image.finish();
-  ftruncateSync(job.fd, summary.sizeBytes);
+  sink.finish(summary.sizeBytes);
   events.onWritten();
   return { sizeBytes: summary.sizeBytes, digest: hashFile(job.fd, summary.sizeBytes), inodes: summary.inodes };
 };

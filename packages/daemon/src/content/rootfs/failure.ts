@@ -1,6 +1,7 @@
 import { Ext4Error } from "@kiln/formats/ext4";
 import { TarError } from "@kiln/formats/tar";
-import { LayerFailure, SinkFailure } from "./build.ts";
+import { LayerFailure } from "./build.ts";
+import { RoomError, SinkFailure } from "./file-sink.ts";
 import { DiffIdError, ExpansionError } from "./layer-stream.ts";
 import type { BuildFailure } from "./messages.ts";
 
@@ -15,7 +16,7 @@ const isZlibCode = (code: string | null): boolean => code !== null && /^(Z_|ZSTD
 const kindOf = (error: unknown, code: string | null): BuildFailure["kind"] => {
   if (error instanceof ExpansionError || (error instanceof Ext4Error && TOO_LARGE.has(error.code))) return "too-large";
   if (error instanceof TarError || error instanceof Ext4Error || error instanceof DiffIdError || isZlibCode(code)) return "layer";
-  return error instanceof Error && "errno" in error ? "system" : "defect";
+  return error instanceof RoomError || (error instanceof Error && "errno" in error) ? "system" : "defect";
 };
 
 /** What crosses to the thread that asked, sorted by what it means to the caller. */

@@ -1,3 +1,5 @@
+import { CONTENT_LIMITS } from "../limits.ts";
+
 export interface RootfsLimits {
   /** Largest image: 512 GiB is what the writer keeps room for. */
   readonly maxImageBytes: number;
@@ -7,6 +9,8 @@ export interface RootfsLimits {
   readonly maxMetadataBytes: number;
   /** What all layers together may unpack to, so that a small archive of zeros does not run for hours. */
   readonly maxUnpackedBytes: number;
+  /** What stays free of the disk that is written to. */
+  readonly reserveBytes: number;
 }
 
 export const ROOTFS_LIMITS: RootfsLimits = {
@@ -14,7 +18,13 @@ export const ROOTFS_LIMITS: RootfsLimits = {
   maxEntries: 4_000_000,
   maxMetadataBytes: 2 * 2 ** 30,
   maxUnpackedBytes: 512 * 2 ** 30,
+  reserveBytes: CONTENT_LIMITS.reserveBytes,
 };
+
+export const WRITE_LIMITS = {
+  /** How much is written before the disk's room is looked at again: a look takes microseconds, and others fill the disk too. */
+  betweenLooksBytes: 64 << 20,
+} as const;
 
 export const READ_LIMITS = {
   /** Compressed bytes that are read at once: few calls, little memory. */

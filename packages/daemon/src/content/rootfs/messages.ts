@@ -4,6 +4,8 @@ import type { LayerSource } from "./layer-stream.ts";
 /** What the building thread is started with. The file is open for reading and writing, and belongs to the one who asks. */
 export interface BuildJob {
   readonly fd: number;
+  /** Where it lies. */
+  readonly directory: string;
   /** Bottom to top. */
   readonly layers: readonly LayerSource[];
   /** 64 hex digits or any other string: UUID and hash seed derive from it. */
