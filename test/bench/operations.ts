@@ -4,7 +4,7 @@ import { Kiln } from "@kiln/sdk";
 import { socketPathOf, UnixTransport } from "@kiln/sdk/node";
 import { adoptVms } from "../../packages/daemon/src/operations/adopt-vms.ts";
 import { createFakeCore } from "../../packages/daemon/src/operations/testing/fake-core.ts";
-import { Database } from "../../packages/daemon/src/store/database.ts";
+import { Database, declareWrite } from "../../packages/daemon/src/store/database.ts";
 import { TestHome } from "../e2e/home.ts";
 import { compare, type Figure, percentile, type Samples, timed } from "./measure.ts";
 
@@ -13,6 +13,7 @@ const CONCURRENCY = [1, 10, 100] as const;
 const CREATES = 300;
 const LISTED = 10_000;
 const ADOPTED = 50;
+const [COPY, REMOVE_COPIES] = [declareWrite("bench.copy"), declareWrite("bench.remove")];
 
 const withDaemon = async <Result>(run: (kiln: Kiln, home: TestHome) => Promise<Result>): Promise<Result> => {
   await using home = await TestHome.create("", { KILN_DRIVER: "fake", KILN_DISK_BYTES: String(2 ** 52) });
@@ -87,10 +88,10 @@ export const benchPs = async (): Promise<Figure> =>
 const multiply = (path: string, id: VmId): void => {
   using database = new Database(path);
   const record = JSON.parse(String(database.get("SELECT record FROM vms WHERE id = ?", id)?.["record"])) as Record<string, unknown>;
-  database.transaction(() => {
+  database.write(COPY, (run) => {
     for (let slot = 2; slot <= LISTED; slot += 1) {
       const copy = { ...record, id: slot.toString(16).padStart(12, "0"), name: `vm-${slot}`, slot };
-      database.run(
+      run(
         "INSERT INTO vms (id, name, slot, state, memory_bytes, cpus, disk_bytes, rootfs_key, kernel_key, record) SELECT ?, ?, ?, state, memory_bytes, cpus, disk_bytes, rootfs_key, kernel_key, ? FROM vms WHERE id = ?",
         ...[copy.id, copy.name, slot, JSON.stringify(copy), id],
       );
@@ -101,7 +102,7 @@ const multiply = (path: string, id: VmId): void => {
 /** They have no files; the home's end would delete each by itself. */
 const removeCopies = (path: string, id: VmId): void => {
   using database = new Database(path);
-  database.run("DELETE FROM vms WHERE id <> ?", id);
+  database.write(REMOVE_COPIES, (run) => run("DELETE FROM vms WHERE id <> ?", id));
 };
 
 /** A daemon's start beside fifty VMs that run: until all are its own. */

@@ -2,7 +2,7 @@ import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { join } from "node:path";
 import { getRequestListener } from "@hono/node-server";
-import { armedFailpoint, listFailpoints, longSocketPath } from "@kiln/std/node";
+import { armedFailpoints, listFailpoints, longSocketPath } from "@kiln/std/node";
 import { KilnError } from "@kiln/protocol";
 import { pino } from "pino";
 import { type Composition, compose } from "./compose.ts";
@@ -48,8 +48,8 @@ export const serveHome = async (service: Service): Promise<void> => {
 
 /** A mistyped failpoint must not pass for a test. */
 const requireKnownFailpoint = (): void => {
-  const armed = armedFailpoint();
-  if (armed !== null && !listFailpoints().includes(armed.name)) throw new KilnError("USAGE", `there is no failpoint ${armed.name}`);
+  const unknown = armedFailpoints().find(({ name }) => !listFailpoints().includes(name));
+  if (unknown !== undefined) throw new KilnError("USAGE", `there is no failpoint ${unknown.name}`);
 };
 
 /** Before the first request: what an earlier daemon left is adopted, finished, undone or swept. */

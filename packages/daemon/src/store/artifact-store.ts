@@ -1,7 +1,16 @@
 import { KilnError } from "@kiln/protocol";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
-import type { Database } from "./database.ts";
+import { type Database, declareWrite } from "./database.ts";
+
+const PUT_IMAGE = declareWrite("image.put");
+const REMOVE_IMAGE = declareWrite("image.remove");
+const REMOVE_UNUSED_IMAGE = declareWrite("image.removeUnused");
+const PUT_ROOTFS = declareWrite("rootfs.put");
+const FORGET_ROOTFS = declareWrite("rootfs.forget");
+const REMOVE_UNUSED_ROOTFS = declareWrite("rootfs.removeUnused");
+const PUT_KERNEL = declareWrite("kernel.put");
+const FORGET_KERNEL = declareWrite("kernel.forget");
 
 /** Records that this process wrote itself; their shape is their type. */
 const parseRecord = <Kind>(row: Record<string, unknown> | undefined): Kind | null =>
@@ -25,9 +34,11 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   putImage(record: ImageRecord): void {
-    this.#database.run(
-      "INSERT INTO images (reference, rootfs_key, record) VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE SET rootfs_key = excluded.rootfs_key, record = excluded.record",
-      ...[record.reference, record.rootfsKey, JSON.stringify(record)],
+    this.#database.write(PUT_IMAGE, (run) =>
+      run(
+        "INSERT INTO images (reference, rootfs_key, record) VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE SET rootfs_key = excluded.rootfs_key, record = excluded.record",
+        ...[record.reference, record.rootfsKey, JSON.stringify(record)],
+      ),
     );
   }
 
@@ -40,7 +51,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeImage(reference: string): void {
-    this.#database.transaction(() => {
+    this.#database.write(REMOVE_IMAGE, (run) => {
       const record = this.getImage(reference);
       if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}`, { object: reference });
       const user = this.#database.get(
@@ -50,20 +61,21 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
       if (user !== undefined) {
         throw new KilnError("IMAGE_IN_USE", `the image ${reference} is used by the VM ${String(user["name"])}`, { object: reference });
       }
-      this.#database.run("DELETE FROM images WHERE reference = ?", reference);
+      run("DELETE FROM images WHERE reference = ?", reference);
     });
   }
 
   removeUnusedImage(image: Pick<ImageRecord, "reference" | "root">): boolean {
-    return this.#database.transaction(() => {
+    return this.#database.write(REMOVE_UNUSED_IMAGE, (run) => {
       const record = this.getImage(image.reference);
       if (record === null || record.root !== image.root || this.isRootfsInUse(record.rootfsKey)) return false;
-      return this.#database.run("DELETE FROM images WHERE reference = ?", image.reference) > 0;
+      return run("DELETE FROM images WHERE reference = ?", image.reference) > 0;
     });
   }
 
   putRootfs(record: RootfsRecord): void {
-    this.#database.run("INSERT OR REPLACE INTO rootfs (key, record) VALUES (?, ?)", record.key, JSON.stringify(record));
+    const values = [record.key, JSON.stringify(record)];
+    this.#database.write(PUT_ROOTFS, (run) => run("INSERT OR REPLACE INTO rootfs (key, record) VALUES (?, ?)", ...values));
   }
 
   getRootfs(key: string): RootfsRecord | null {
@@ -75,16 +87,18 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeUnusedRootfs(key: string): boolean {
-    return (
-      this.#database.run(
-        "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)",
-        key,
-      ) > 0
+    return this.#database.write(
+      REMOVE_UNUSED_ROOTFS,
+      (run) =>
+        run(
+          "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)",
+          key,
+        ) > 0,
     );
   }
 
   forgetRootfs(key: string): void {
-    this.#database.run("DELETE FROM rootfs WHERE key = ?", key);
+    this.#database.write(FORGET_ROOTFS, (run) => run("DELETE FROM rootfs WHERE key = ?", key));
   }
 
   isRootfsInUse(key: string): boolean {
@@ -92,10 +106,8 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   putKernel(record: KernelRecord): void {
-    this.#database.run(
-      "INSERT OR REPLACE INTO kernels (key, created_at, record) VALUES (?, ?, ?)",
-      ...[record.key, record.createdAt, JSON.stringify(record)],
-    );
+    const values = [record.key, record.createdAt, JSON.stringify(record)];
+    this.#database.write(PUT_KERNEL, (run) => run("INSERT OR REPLACE INTO kernels (key, created_at, record) VALUES (?, ?, ?)", ...values));
   }
 
   getKernel(key: string): KernelRecord | null {
@@ -107,7 +119,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   forgetKernel(key: string): void {
-    this.#database.run("DELETE FROM kernels WHERE key = ?", key);
+    this.#database.write(FORGET_KERNEL, (run) => run("DELETE FROM kernels WHERE key = ?", key));
   }
 
   isKernelInUse(key: string): boolean {

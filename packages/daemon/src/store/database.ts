@@ -1,5 +1,8 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { KilnError } from "@kiln/protocol";
+import { type Clock, systemClock } from "@kiln/std";
+import { EventJournal } from "./event-journal.ts";
+import { declareFailpoint, type Failpoint, failpointNow } from "@kiln/std/node";
 
 /** Forward-only. A migration that has run anywhere is never edited; a new one is appended. */
 const MIGRATIONS: readonly string[] = [
@@ -23,15 +26,40 @@ const MIGRATIONS: readonly string[] = [
    ALTER TABLE vms ADD COLUMN cpus INTEGER NOT NULL DEFAULT 1;
    ALTER TABLE vms ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0;
    UPDATE vms SET cpus = json_extract(record, '$.cpus'), disk_bytes = json_extract(record, '$.diskBytes');`,
+  `CREATE TABLE events (
+     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, data TEXT NOT NULL
+   ) STRICT;
+   CREATE TABLE requests (
+     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, begun_at INTEGER NOT NULL, answer TEXT
+   ) STRICT;
+   CREATE INDEX requests_begun ON requests (begun_at);`,
 ];
+
+/** One kind of write, with a place before it and one after it at which a test can end the daemon. */
+export interface RecordWrite {
+  readonly before: Failpoint;
+  readonly after: Failpoint;
+}
+
+/** Names a kind of write, once per process: "vm.reserve". */
+export const declareWrite = (name: string): RecordWrite => ({
+  before: declareFailpoint(`record.${name}.before`),
+  after: declareFailpoint(`record.${name}.after`),
+});
+
+/** Runs a statement that changes something; returns the number of rows changed. */
+export type Run = (sql: string, ...values: SQLInputValue[]) => number;
 
 /** One connection to kiln.db, with statements prepared once. The daemon is the only writer. */
 export class Database implements Disposable {
   readonly #connection: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  /** Whoever changes a record writes down here what happened, in the same transaction. */
+  readonly events: EventJournal;
 
-  constructor(path: string) {
+  constructor(path: string, { clock = systemClock }: { clock?: Pick<Clock, "now"> } = {}) {
     this.#connection = new DatabaseSync(path);
+    this.events = new EventJournal(this, clock);
     this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");
     this.#migrate(path);
   }
@@ -46,7 +74,7 @@ export class Database implements Disposable {
     }
     for (const [index, sql] of MIGRATIONS.entries()) {
       if (index < version) continue;
-      this.transaction(() => {
+      this.#transact(() => {
         this.#connection.exec(sql);
         this.#connection.exec(`PRAGMA user_version = ${index + 1}`);
       });
@@ -69,13 +97,18 @@ export class Database implements Disposable {
     return this.#prepare(sql).all(...values);
   }
 
-  /** The number of rows changed. */
-  run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#prepare(sql).run(...values).changes);
+  /**
+   * The only way to change a record: one transaction. Synchronous by type, since nothing can be awaited while the write
+   * lock is held; so are its failpoints, which kill or throw and cannot pause.
+   */
+  write<Result>(write: RecordWrite, work: (run: Run) => Result extends Promise<unknown> ? never : Result): Result {
+    failpointNow(write.before);
+    const result = this.#transact(() => work((sql, ...values) => Number(this.#prepare(sql).run(...values).changes)));
+    failpointNow(write.after);
+    return result;
   }
 
-  /** Synchronous by type: nothing can be awaited while the write lock is held. */
-  transaction<Result>(work: () => Result extends Promise<unknown> ? never : Result): Result {
+  #transact<Result>(work: () => Result): Result {
     this.#connection.exec("BEGIN IMMEDIATE");
     try {
       const result = work();

@@ -1,8 +1,10 @@
 import type { OperationView } from "@kiln/protocol";
-import type { Database } from "./database.ts";
+import { type Database, declareWrite } from "./database.ts";
 
 /** Ended operations that are kept. */
 const KEPT_OPERATIONS = 2000;
+
+const [INSERT, UPDATE, TRIM] = [declareWrite("operation.insert"), declareWrite("operation.update"), declareWrite("operation.trim")];
 
 const parseRow = (row: Record<string, unknown>): OperationView => JSON.parse(String(row["record"])) as OperationView;
 
@@ -16,22 +18,22 @@ export class SqliteOperationStore {
 
   insert(view: OperationView, how: { idempotency: { key: string; fingerprint: string } | null; saga: { operation: string } | null }): void {
     const { idempotency, saga } = how;
-    this.#database.transaction(() => {
-      this.#database.run(
+    this.#database.write(INSERT, (run) => {
+      run(
         "INSERT INTO operations (id, started_at, active, record, idempotency_key, fingerprint) VALUES (?, ?, 1, ?, ?, ?)",
         ...[view.id, view.startedAt, JSON.stringify(view), idempotency?.key ?? null, idempotency?.fingerprint ?? null],
       );
-      if (saga !== null) this.#database.run("INSERT INTO sagas (operation, record) VALUES (?, ?)", view.id, JSON.stringify(saga));
+      if (saga !== null) run("INSERT INTO sagas (operation, record) VALUES (?, ?)", view.id, JSON.stringify(saga));
     });
   }
 
   update(view: OperationView): void {
     const active = view.state === "queued" || view.state === "running" ? 1 : 0;
-    this.#database.transaction(() => {
-      this.#database.run("UPDATE operations SET active = ?, record = ? WHERE id = ?", active, JSON.stringify(view), view.id);
+    this.#database.write(UPDATE, (run) => {
+      run("UPDATE operations SET active = ?, record = ? WHERE id = ?", active, JSON.stringify(view), view.id);
       // a saga that could not be taken back stays for the next daemon
       if (active === 0) {
-        this.#database.run("DELETE FROM sagas WHERE operation = ? AND json_extract(record, '$.failure') IS NULL", view.id);
+        run("DELETE FROM sagas WHERE operation = ? AND json_extract(record, '$.failure') IS NULL", view.id);
       }
     });
   }
@@ -53,9 +55,11 @@ export class SqliteOperationStore {
 
   /** Forgets the oldest ended ones past the limit. */
   trim(): void {
-    this.#database.run(
-      "DELETE FROM operations WHERE active = 0 AND rowid <= (SELECT rowid FROM operations ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
-      KEPT_OPERATIONS,
+    this.#database.write(TRIM, (run) =>
+      run(
+        "DELETE FROM operations WHERE active = 0 AND rowid <= (SELECT rowid FROM operations ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+        KEPT_OPERATIONS,
+      ),
     );
   }
 }

@@ -1,4 +1,6 @@
-import type { Database } from "./database.ts";
+import { type Database, declareWrite } from "./database.ts";
+
+const [PUT, REMOVE] = [declareWrite("saga.put"), declareWrite("saga.remove")];
 
 interface SagaRow {
   readonly operation: string;
@@ -13,11 +15,12 @@ export class SqliteSagaLog<Record extends SagaRow> {
   }
 
   put(record: Record): void {
-    this.#database.run("INSERT OR REPLACE INTO sagas (operation, record) VALUES (?, ?)", record.operation, JSON.stringify(record));
+    const values = [record.operation, JSON.stringify(record)];
+    this.#database.write(PUT, (run) => run("INSERT OR REPLACE INTO sagas (operation, record) VALUES (?, ?)", ...values));
   }
 
   remove(operation: string): void {
-    this.#database.run("DELETE FROM sagas WHERE operation = ?", operation);
+    this.#database.write(REMOVE, (run) => run("DELETE FROM sagas WHERE operation = ?", operation));
   }
 
   list(): readonly Record[] {

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import type { Digest, VmId } from "@kiln/protocol";
 import type { VmRecord } from "../vms/record.ts";
 import { SqliteArtifactStore } from "./artifact-store.ts";
-import { Database } from "./database.ts";
+import { Database, declareWrite } from "./database.ts";
 import { SqliteVmStore } from "./vm-store.ts";
 
 const MIB = 2 ** 20;
@@ -115,7 +115,9 @@ test("I18 a change from a state it does not expect is refused with both states",
 test("I8 a record that lacks a field is refused with the field's name", () => {
   const { vms, database } = setUp();
   const { id } = vms.reserve(draft("aaaaaaaaaaaa", "one"), ROOM);
-  database.run("UPDATE vms SET record = json_remove(record, '$.rootfsDigest') WHERE id = ?", id);
+  database.write(declareWrite("test.damage"), (run) =>
+    run("UPDATE vms SET record = json_remove(record, '$.rootfsDigest') WHERE id = ?", id),
+  );
   assert.throws(() => new SqliteVmStore(database).get(id), { message: /rootfsDigest/ });
 });
 

@@ -1,7 +1,12 @@
 import { KilnError, isVmId, type VmId } from "@kiln/protocol";
 import { LIVE_STATES, parseVmRecord, type VmRecord } from "../vms/record.ts";
 import type { Capacity, Claim, VmChange, VmStore } from "../vms/store.port.ts";
-import type { Database } from "./database.ts";
+import { type Database, declareWrite, type Run } from "./database.ts";
+
+const RESERVE = declareWrite("vm.reserve");
+const CHANGE = declareWrite("vm.change");
+const CLAIM = declareWrite("vm.claim");
+const REMOVE = declareWrite("vm.remove");
 
 const LIVE = [...LIVE_STATES].map((state) => `'${state}'`).join(", ");
 /** The shortest prefix of an id that names a VM. */
@@ -24,7 +29,7 @@ export class SqliteVmStore implements VmStore {
   }
 
   reserve(draft: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord {
-    const reserved = this.#database.transaction(() => {
+    const reserved = this.#database.write(RESERVE, (run) => {
       if (this.#database.get("SELECT 1 FROM vms WHERE name = ?", draft.name) !== undefined) {
         throw new KilnError("VM_NAME_TAKEN", `the name ${draft.name} is taken by another VM`, { object: draft.name });
       }
@@ -40,7 +45,7 @@ export class SqliteVmStore implements VmStore {
       }
       this.#checkDisk(draft, capacity.diskBytes);
       const record: VmRecord = { ...draft, slot: this.#slots.lowestFree() };
-      this.#database.run(
+      run(
         "INSERT INTO vms (id, name, slot, state, memory_bytes, cpus, disk_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         ...[
           record.id,
@@ -118,9 +123,9 @@ export class SqliteVmStore implements VmStore {
   }
 
   change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][] }): VmRecord {
-    const { before, after } = this.#database.transaction(() => {
+    const { before, after } = this.#database.write(CHANGE, (run) => {
       const record = this.#require(id, guard.from);
-      return { before: record, after: this.#write({ ...record, ...change }) };
+      return { before: record, after: update(run, { ...record, ...change }) };
     });
     this.#parsed.set(id, after);
     this.#recount(before, after);
@@ -129,10 +134,10 @@ export class SqliteVmStore implements VmStore {
   }
 
   claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim {
-    const { before, claim } = this.#database.transaction(() => {
+    const { before, claim } = this.#database.write(CLAIM, (run) => {
       const record = this.#require(id, guard.from);
       const refusal = refuse(record, guard.capacity, this.reserved());
-      return { before: record, claim: refusal ?? { state: "claimed" as const, record: this.#write({ ...record, ...change }) } };
+      return { before: record, claim: refusal ?? { state: "claimed" as const, record: update(run, { ...record, ...change }) } };
     });
     if (claim.state !== "claimed") return claim;
     this.#parsed.set(id, claim.record);
@@ -148,11 +153,6 @@ export class SqliteVmStore implements VmStore {
     throw new KilnError("VM_STATE_CONFLICT", needed, { object: record.name });
   }
 
-  #write(record: VmRecord): VmRecord {
-    this.#database.run("UPDATE vms SET state = ?, record = ? WHERE id = ?", record.state, JSON.stringify(record), record.id);
-    return record;
-  }
-
   #checkDisk(draft: Omit<VmRecord, "slot">, capacityBytes: number): void {
     const free = capacityBytes - this.reserved().diskBytes;
     if (draft.diskBytes <= free) return;
@@ -165,7 +165,7 @@ export class SqliteVmStore implements VmStore {
 
   remove(id: VmId): void {
     const before = this.get(id);
-    this.#database.run("DELETE FROM vms WHERE id = ?", id);
+    this.#database.write(REMOVE, (run) => run("DELETE FROM vms WHERE id = ?", id));
     this.#parsed.delete(id);
     this.#recount(before, null);
     if (before === null) return;
@@ -173,6 +173,11 @@ export class SqliteVmStore implements VmStore {
     this.#onFreed();
   }
 }
+
+const update = (run: Run, record: VmRecord): VmRecord => {
+  run("UPDATE vms SET state = ?, record = ? WHERE id = ?", record.state, JSON.stringify(record), record.id);
+  return record;
+};
 
 /** Slots that are taken, from 1. The database's UNIQUE is the truth; this finds the lowest free one without a search. */
 class Slots {

@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { describe, it } from "node:test";
-import { armedFailpoint, declareFailpoint, failpoint, listFailpoints } from "./index.ts";
-import { parseFailpoint } from "./failpoints.ts";
+import { armedFailpoints, declareFailpoint, failpoint, failpointNow, listFailpoints } from "./index.ts";
+import { parseFailpoints } from "./failpoints.ts";
 
 const SCRIPT = `
-  const { declareFailpoint, failpoint } = await import(process.argv[1]);
-  const point = declareFailpoint("test.here");
+  const { declareFailpoint, failpoint, failpointNow } = await import(process.argv[1]);
+  const [point, inTurn] = [declareFailpoint("test.here"), declareFailpoint("test.now")];
   for (const n of [1, 2, 3]) {
+    failpointNow(inTurn);
     const paused = failpoint(point);
     console.log("passed " + n);
     await paused;
@@ -39,8 +40,10 @@ async function runArmed(env: Record<string, string>): Promise<Ended> {
 
 describe("a failpoint", () => {
   it("that is not armed returns nothing to wait for", () => {
-    assert.equal(armedFailpoint(), null);
-    assert.equal(failpoint(declareFailpoint("test.idle")), undefined);
+    assert.deepEqual(armedFailpoints(), []);
+    const point = declareFailpoint("test.idle");
+    assert.equal(failpoint(point), undefined);
+    assert.doesNotThrow(() => failpointNow(point));
   });
 
   it("is listed once declared, and a name is declared once", () => {
@@ -66,15 +69,36 @@ describe("a failpoint", () => {
     assert.deepEqual([end.signal, end.stdout], ["SIGTERM", "passed 1\npassed 2\npassed 3\n"]);
   });
 
+  it("in the middle of a turn kills and throws before it returns, and refuses to pause", async () => {
+    const killed = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "test.now:2=kill" });
+    assert.deepEqual([killed.signal, killed.stdout], ["SIGKILL", "passed 1\n"]);
+    const thrown = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "test.now=error" });
+    assert.match(thrown.stderr, /FailpointError: failpoint test\.now\n/);
+    const paused = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "test.now=pause" });
+    assert.match(paused.stderr, /FailpointError: failpoint test\.now is in the middle of a turn/);
+  });
+
+  it("of a list acts each at its own hit, and trace writes every hit of every one", async () => {
+    const end = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "trace,test.here:9=kill,test.now:3=error" });
+    assert.equal(end.stdout, "passed 1\npassed 2\n");
+    const lines = end.stderr.split("\n").filter((line) => line.startsWith("failpoint "));
+    const round = ["failpoint test.now", "failpoint test.here"];
+    assert.deepEqual(lines, [...round, ...round, "failpoint test.now", "failpoint test.now error"]);
+  });
+
   it("is ignored without KILN_TEST=1", async () => {
     const end = await runArmed({ KILN_FAILPOINT: "test.here=kill" });
     assert.deepEqual([end.exitCode, end.stdout, end.stderr], [0, "passed 1\npassed 2\npassed 3\n", ""]);
   });
 
   it("of a malformed setting is an error", () => {
-    const parse = (text: string) => parseFailpoint({ KILN_TEST: "1", KILN_FAILPOINT: text });
-    assert.deepEqual(parse("a.b:12=error"), { name: "a.b", nth: 12, action: "error" });
+    const parse = (text: string) => parseFailpoints({ KILN_TEST: "1", KILN_FAILPOINT: text });
+    const last = { name: "c", nth: 1, action: "kill" };
+    assert.deepEqual(parse("a.b:12=error"), { armed: [{ name: "a.b", nth: 12, action: "error" }], trace: false });
+    assert.deepEqual(parse("a.b:12=error,trace,c=kill"), { armed: [{ name: "a.b", nth: 12, action: "error" }, last], trace: true });
     assert.equal(parse(""), null);
-    for (const text of ["a", "a=", "a=die", "a:0=kill", "a:x=kill", "=kill", "a:1:2=kill"]) assert.throws(() => parse(text), TypeError);
+    for (const text of ["a", "a=", "a=die", "a:0=kill", "a:x=kill", "=kill", "a:1:2=kill", "a=trace", "a=kill,", "a=kill;b=kill"]) {
+      assert.throws(() => parse(text), TypeError);
+    }
   });
 });

@@ -14,6 +14,12 @@ export interface ArmedFailpoint {
   readonly action: FailpointAction;
 }
 
+export interface FailpointSetting {
+  readonly armed: readonly ArmedFailpoint[];
+  /** Every hit of every failpoint is written to stderr. */
+  readonly trace: boolean;
+}
+
 /** What a failpoint throws that was armed with `error`. */
 export class FailpointError extends Error {
   override readonly name = "FailpointError";
@@ -21,8 +27,8 @@ export class FailpointError extends Error {
 }
 
 const names = new Set<string>();
-const armed = parseFailpoint(process.env);
-let hits = 0;
+const setting = parseFailpoints(process.env);
+const hits = new Map<string, number>();
 
 /** Names a failpoint, once per process, so that it can be listed. Throws if the name is malformed or taken. */
 export function declareFailpoint(name: string): Failpoint {
@@ -37,21 +43,38 @@ export function listFailpoints(): readonly string[] {
   return [...names].sort();
 }
 
-/** The failpoint that this process was told to act at, or null. The composition root refuses a name that is not listed. */
-export function armedFailpoint(): ArmedFailpoint | null {
-  return armed;
+/** The failpoints that this process was told to act at. The composition root refuses a name that is not listed. */
+export function armedFailpoints(): readonly ArmedFailpoint[] {
+  return setting?.armed ?? [];
 }
 
 /**
- * Marks the place: `await failpoint(POINT)`. Does nothing unless the process runs with KILN_TEST=1 and
- * `KILN_FAILPOINT=name[:nth]=kill|error|pause` names it. `kill` ends the process with SIGKILL and `error` throws
- * FailpointError, both before this returns; `pause` returns a promise that never settles and keeps the process alive.
- * Each writes `failpoint NAME ACTION` to stderr first.
+ * Marks the place: `await failpoint(POINT)`. Does nothing unless the process runs with KILN_TEST=1 and KILN_FAILPOINT
+ * names it: a list with commas of `name[:nth]=kill|error|pause`, and `trace`. `kill` ends the process with SIGKILL and
+ * `error` throws FailpointError, both before this returns; `pause` returns a promise that never settles and keeps the
+ * process alive. Each writes `failpoint NAME ACTION` to stderr first; `trace` writes `failpoint NAME` at every hit of
+ * every failpoint.
  */
 export function failpoint(point: Failpoint): Promise<void> | undefined {
-  if (armed === null || armed.name !== point) return undefined;
-  hits += 1;
-  return hits === armed.nth ? act(armed) : undefined;
+  const hit = meet(point);
+  return hit === null ? undefined : act(hit);
+}
+
+/** The same in the middle of a turn, where nothing is awaited: kill and error act before this returns, and a pause is an error. */
+export function failpointNow(point: Failpoint): void {
+  const hit = meet(point);
+  if (hit === null) return;
+  if (hit.action === "pause") throw new FailpointError(`failpoint ${point} is in the middle of a turn and cannot pause`);
+  void act(hit); // a promise that nobody waits for: the process is dead, or this line was not reached
+}
+
+/** What was armed for this hit; null for nearly every one. */
+function meet(point: Failpoint): ArmedFailpoint | null {
+  if (setting === null) return null;
+  const nth = (hits.get(point) ?? 0) + 1;
+  hits.set(point, nth);
+  if (setting.trace) writeSync(2, `failpoint ${point}\n`);
+  return setting.armed.find((one) => one.name === point && one.nth === nth) ?? null;
 }
 
 function act({ name, action }: ArmedFailpoint): Promise<void> {
@@ -73,13 +96,18 @@ function forever(): Promise<void> {
 }
 
 /** Reads KILN_FAILPOINT; null unless KILN_TEST=1. Throws TypeError if it is malformed, so that a typo never passes for a test. */
-export function parseFailpoint(env: Readonly<Record<string, string | undefined>>): ArmedFailpoint | null {
+export function parseFailpoints(env: Readonly<Record<string, string | undefined>>): FailpointSetting | null {
   const text = env["KILN_FAILPOINT"];
   if (env["KILN_TEST"] !== "1" || text === undefined || text === "") return null;
-  const match = /^([^:=]+)(?::([1-9][0-9]{0,8}))?=(kill|error|pause)$/.exec(text);
+  const items = text.split(",");
+  return { armed: items.filter((item) => item !== "trace").map(parseItem), trace: items.includes("trace") };
+}
+
+function parseItem(item: string): ArmedFailpoint {
+  const match = /^([^:=]+)(?::([1-9][0-9]{0,8}))?=(kill|error|pause)$/.exec(item);
   const [, name, nth, action] = match ?? [];
   if (name === undefined || !isAction(action)) {
-    throw new TypeError(`KILN_FAILPOINT is name[:nth]=kill|error|pause, not "${text}"`);
+    throw new TypeError(`KILN_FAILPOINT is a list of name[:nth]=kill|error|pause and trace, and "${item}" is neither`);
   }
   return { name, nth: Number(nth ?? "1"), action };
 }

@@ -1,10 +1,11 @@
 /** Primitives on top of Linux: files, processes, locks. Node only. */
 export { hasCode } from "./errno.ts";
 export {
-  armedFailpoint,
+  armedFailpoints,
   declareFailpoint,
   failpoint,
   FailpointError,
+  failpointNow,
   listFailpoints,
   type ArmedFailpoint,
   type Failpoint,
