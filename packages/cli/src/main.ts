@@ -49,10 +49,24 @@ const parse = async (host: Host, run: (spec: CommandSpec, command: Command) => P
   try {
     await program.parseAsync(argv, { from: "user" });
   } catch (thrown) {
-    if (!(thrown instanceof CommanderError && thrown.exitCode === 0)) throw thrown;
+    if (!(thrown instanceof CommanderError)) throw thrown;
+    if (thrown.exitCode !== 0) throw usageError(thrown, deepestCommand(program, argv));
     await writeTo(host.stdout, help);
   }
 };
+
+/** The command that the words before the first flag name, as far as they do. */
+const deepestCommand = (program: Command, argv: readonly string[]): Command => {
+  let command = program;
+  for (const word of argv) {
+    const next = command.commands.find((one) => one.name() === word || one.aliases().includes(word));
+    if (next === undefined) return command;
+    command = next;
+  }
+  return command;
+};
+
+const pathOf = (command: Command): string => (command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`);
 
 const isVersionFlag = (argv: readonly string[]): boolean => argv.length === 1 && (argv[0] === "--version" || argv[0] === "-v");
 
@@ -72,20 +86,20 @@ const reportError = async (thrown: unknown, { host, json, interrupts }: ErrorSur
 
 const failureOf = (thrown: unknown): { readonly error: KilnError; readonly exitCode: number } => {
   if (thrown instanceof Failure) return thrown;
-  const error = thrown instanceof CommanderError ? usageError(thrown) : asKilnError(thrown);
+  const error = asKilnError(thrown);
   return { error, exitCode: error.exitCode };
 };
 
 /** commander's words without its prefix; its suggestion of a near name is part of them. */
-const usageError = (thrown: CommanderError): KilnError => {
+const usageError = (thrown: CommanderError, command: Command): KilnError => {
   const missing = thrown.code === "commander.help";
   const words = missing
-    ? "a command is missing"
+    ? `a command is missing: ${pathOf(command)} ${command.commands.map((one) => one.name()).join("|")}`
     : thrown.message
         .replace(/^error: /, "")
         .replace(/\n\(?Did you mean /, "; did you mean ")
         .replace(/\?\)$/, "?");
-  return new KilnError("USAGE", words);
+  return new KilnError("USAGE", words, { hint: `see \`${pathOf(command)} --help\`` });
 };
 
 /** Runs the command line of this process and ends it. */

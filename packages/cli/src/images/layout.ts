@@ -32,7 +32,7 @@ const isDirectory = async (path: string): Promise<boolean> => {
 export const parseLayoutReference = async (reference: string, cwd: string): Promise<LayoutReference> => {
   const text = reference.slice("oci:".length);
   if (text === "" || text.startsWith(":"))
-    throw new KilnError("REFERENCE_INVALID", `${reference}: the directory is missing`, { object: reference });
+    throw new KilnError("REFERENCE_INVALID", `${JSON.stringify(reference)} names no directory`, { object: reference });
   return { ...(await splitPath(text, (path) => isDirectory(resolveFrom(cwd, path)))), reference };
 };
 

@@ -31,7 +31,8 @@ export interface RootfsRecord {
 
 /** Where images and rootfs are recorded: after their files, never before. Synchronous. */
 export interface ImageStore {
-  putImage(record: ImageRecord): void;
+  /** `tagOf`: the name that this one is a further name of. */
+  putImage(record: ImageRecord, how?: { tagOf?: string | null }): void;
   getImage(reference: string): ImageRecord | null;
   listImages(): readonly ImageRecord[];
   /**

@@ -7,7 +7,10 @@ export const parseImageReference = (text: string): ImageReference => {
   try {
     return parseReference(text);
   } catch (error) {
-    if (error instanceof OciError) throw new KilnError("REFERENCE_INVALID", error.message, { cause: error, object: text.slice(0, 200) });
+    if (error instanceof OciError) {
+      const hint = /^[./~]/.test(text) ? { hint: `for files say what they are: oci:${text} or docker-archive:${text}` } : {};
+      throw new KilnError("REFERENCE_INVALID", error.message, { cause: error, object: text.slice(0, 200), ...hint });
+    }
     throw error;
   }
 };
