@@ -182,7 +182,7 @@ export const tagImage = async (core: Core, request: { source: string; target: st
   const reference = canonicalReference(request.target);
   const before = core.images.getImage(reference);
   const record: ImageRecord = { ...source, reference, image: { ...source.image, reference } };
-  core.images.putImage(record);
+  core.images.putImage(record, { tagOf: source.reference });
   if (before !== null && before.root !== record.root) await sweepUnused(core);
   return toImageView(core, record);
 };

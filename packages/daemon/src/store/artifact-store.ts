@@ -1,7 +1,7 @@
-import { KilnError } from "@kiln/protocol";
+import { type EventDraft, KilnError } from "@kiln/protocol";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
-import { type Database, declareWrite } from "./database.ts";
+import { type Database, declareWrite, type Run, type Tell } from "./database.ts";
 
 const PUT_IMAGE = declareWrite("image.put");
 const REMOVE_IMAGE = declareWrite("image.remove");
@@ -33,13 +33,15 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
     return this.#database.all(sql).flatMap((row) => parseRecord<Kind>(row) ?? []);
   }
 
-  putImage(record: ImageRecord): void {
-    this.#database.write(PUT_IMAGE, (run) =>
+  putImage(record: ImageRecord, { tagOf = null }: { tagOf?: string | null } = {}): void {
+    this.#database.write(PUT_IMAGE, (run, tell) => {
+      const before = this.getImage(record.reference);
       run(
         "INSERT INTO images (reference, rootfs_key, record) VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE SET rootfs_key = excluded.rootfs_key, record = excluded.record",
         ...[record.reference, record.rootfsKey, JSON.stringify(record)],
-      ),
-    );
+      );
+      if (before?.root !== record.root || before.rootfsKey !== record.rootfsKey) tell(imageEvent(before, record, tagOf));
+    });
   }
 
   getImage(reference: string): ImageRecord | null {
@@ -51,7 +53,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeImage(reference: string): void {
-    this.#database.write(REMOVE_IMAGE, (run) => {
+    this.#database.write(REMOVE_IMAGE, (run, tell) => {
       const record = this.getImage(reference);
       if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}`, { object: reference });
       const user = this.#database.get(
@@ -61,21 +63,25 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
       if (user !== undefined) {
         throw new KilnError("IMAGE_IN_USE", `the image ${reference} is used by the VM ${String(user["name"])}`, { object: reference });
       }
-      run("DELETE FROM images WHERE reference = ?", reference);
+      dropImage({ run, tell }, record, "asked for");
     });
   }
 
   removeUnusedImage(image: Pick<ImageRecord, "reference" | "root">): boolean {
-    return this.#database.write(REMOVE_UNUSED_IMAGE, (run) => {
+    return this.#database.write(REMOVE_UNUSED_IMAGE, (run, tell) => {
       const record = this.getImage(image.reference);
       if (record === null || record.root !== image.root || this.isRootfsInUse(record.rootfsKey)) return false;
-      return run("DELETE FROM images WHERE reference = ?", image.reference) > 0;
+      return dropImage({ run, tell }, record, "unused");
     });
   }
 
   putRootfs(record: RootfsRecord): void {
     const values = [record.key, JSON.stringify(record)];
-    this.#database.write(PUT_ROOTFS, (run) => run("INSERT OR REPLACE INTO rootfs (key, record) VALUES (?, ?)", ...values));
+    this.#database.write(PUT_ROOTFS, (run, tell) => {
+      run("INSERT OR REPLACE INTO rootfs (key, record) VALUES (?, ?)", ...values);
+      const data = { id: record.key, digest: record.digest, bytes: record.fingerprint.size };
+      tell({ type: "rootfs.built", subject: record.key, data });
+    });
   }
 
   getRootfs(key: string): RootfsRecord | null {
@@ -87,18 +93,20 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeUnusedRootfs(key: string): boolean {
-    return this.#database.write(
-      REMOVE_UNUSED_ROOTFS,
-      (run) =>
-        run(
-          "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)",
-          key,
-        ) > 0,
-    );
+    return this.#database.write(REMOVE_UNUSED_ROOTFS, (run, tell) => {
+      const sql =
+        "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)";
+      const isGone = run(sql, key) > 0;
+      if (isGone) tell({ type: "rootfs.removed", subject: key, data: { id: key, reason: "unused" } });
+      return isGone;
+    });
   }
 
   forgetRootfs(key: string): void {
-    this.#database.write(FORGET_ROOTFS, (run) => run("DELETE FROM rootfs WHERE key = ?", key));
+    this.#database.write(FORGET_ROOTFS, (run, tell) => {
+      const data = { id: key, reason: "missing or damaged" };
+      if (run("DELETE FROM rootfs WHERE key = ?", key) > 0) tell({ type: "rootfs.removed", subject: key, data });
+    });
   }
 
   isRootfsInUse(key: string): boolean {
@@ -107,7 +115,11 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
 
   putKernel(record: KernelRecord): void {
     const values = [record.key, record.createdAt, JSON.stringify(record)];
-    this.#database.write(PUT_KERNEL, (run) => run("INSERT OR REPLACE INTO kernels (key, created_at, record) VALUES (?, ?, ?)", ...values));
+    this.#database.write(PUT_KERNEL, (run, tell) => {
+      run("INSERT OR REPLACE INTO kernels (key, created_at, record) VALUES (?, ?, ?)", ...values);
+      const { key, name, version, digest } = record;
+      tell({ type: "kernel.built", subject: name, data: { id: key, version, digest } });
+    });
   }
 
   getKernel(key: string): KernelRecord | null {
@@ -119,10 +131,25 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   forgetKernel(key: string): void {
-    this.#database.write(FORGET_KERNEL, (run) => run("DELETE FROM kernels WHERE key = ?", key));
+    this.#database.write(FORGET_KERNEL, (run, tell) => {
+      const name = this.getKernel(key)?.name ?? key;
+      if (run("DELETE FROM kernels WHERE key = ?", key) > 0) tell({ type: "kernel.removed", subject: name, data: { id: key } });
+    });
   }
 
   isKernelInUse(key: string): boolean {
     return this.#database.get("SELECT 1 FROM vms WHERE kernel_key = ? LIMIT 1", key) !== undefined;
   }
 }
+
+const imageEvent = (before: ImageRecord | null, { reference, image, rootfsKey }: ImageRecord, tagOf: string | null): EventDraft => {
+  const data = { id: image.manifestDigest, rootfsKey, before: before?.image.manifestDigest ?? null };
+  if (tagOf === null) return { type: "image.recorded", subject: reference, data };
+  return { type: "image.tagged", subject: reference, data: { ...data, source: tagOf } };
+};
+
+const dropImage = ({ run, tell }: { run: Run; tell: Tell }, { reference, image, rootfsKey }: ImageRecord, reason: string): boolean => {
+  const isGone = run("DELETE FROM images WHERE reference = ?", reference) > 0;
+  if (isGone) tell({ type: "image.removed", subject: reference, data: { id: image.manifestDigest, rootfsKey, reason } });
+  return isGone;
+};

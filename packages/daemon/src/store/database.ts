@@ -1,8 +1,8 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { KilnError } from "@kiln/protocol";
+import { type EventDraft, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
-import { EventJournal } from "./event-journal.ts";
 import { declareFailpoint, type Failpoint, failpointNow } from "@kiln/std/node";
+import { EventJournal } from "./event-journal.ts";
 
 /** Forward-only. A migration that has run anywhere is never edited; a new one is appended. */
 const MIGRATIONS: readonly string[] = [
@@ -50,16 +50,18 @@ export const declareWrite = (name: string): RecordWrite => ({
 /** Runs a statement that changes something; returns the number of rows changed. */
 export type Run = (sql: string, ...values: SQLInputValue[]) => number;
 
+/** Writes down in the journal what the change is, in the same transaction. */
+export type Tell = (event: EventDraft) => void;
+
 /** One connection to kiln.db, with statements prepared once. The daemon is the only writer. */
 export class Database implements Disposable {
   readonly #connection: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
-  /** Whoever changes a record writes down here what happened, in the same transaction. */
   readonly events: EventJournal;
 
   constructor(path: string, { clock = systemClock }: { clock?: Pick<Clock, "now"> } = {}) {
     this.#connection = new DatabaseSync(path);
-    this.events = new EventJournal(this, clock);
+    this.events = new EventJournal(clock);
     this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");
     this.#migrate(path);
   }
@@ -101,9 +103,10 @@ export class Database implements Disposable {
    * The only way to change a record: one transaction. Synchronous by type, since nothing can be awaited while the write
    * lock is held; so are its failpoints, which kill or throw and cannot pause.
    */
-  write<Result>(write: RecordWrite, work: (run: Run) => Result extends Promise<unknown> ? never : Result): Result {
+  write<Result>(write: RecordWrite, work: (run: Run, tell: Tell) => Result extends Promise<unknown> ? never : Result): Result {
     failpointNow(write.before);
-    const result = this.#transact(() => work((sql, ...values) => Number(this.#prepare(sql).run(...values).changes)));
+    const run: Run = (sql, ...values) => Number(this.#prepare(sql).run(...values).changes);
+    const result = this.#transact(() => work(run, (event) => this.events.append(run, event)));
     failpointNow(write.after);
     return result;
   }

@@ -1,7 +1,8 @@
 import { KilnError, isVmId, type VmId } from "@kiln/protocol";
 import { LIVE_STATES, parseVmRecord, type VmRecord } from "../vms/record.ts";
 import type { Capacity, Claim, VmChange, VmStore } from "../vms/store.port.ts";
-import { type Database, declareWrite, type Run } from "./database.ts";
+import { type Database, declareWrite, type Run, type Tell } from "./database.ts";
+import { vmEvent, vmRemoved } from "./vm-events.ts";
 
 const RESERVE = declareWrite("vm.reserve");
 const CHANGE = declareWrite("vm.change");
@@ -29,7 +30,7 @@ export class SqliteVmStore implements VmStore {
   }
 
   reserve(draft: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord {
-    const reserved = this.#database.write(RESERVE, (run) => {
+    const reserved = this.#database.write(RESERVE, (run, tell) => {
       if (this.#database.get("SELECT 1 FROM vms WHERE name = ?", draft.name) !== undefined) {
         throw new KilnError("VM_NAME_TAKEN", `the name ${draft.name} is taken by another VM`, { object: draft.name });
       }
@@ -60,6 +61,7 @@ export class SqliteVmStore implements VmStore {
           JSON.stringify(record),
         ],
       );
+      tell(vmEvent(null, record));
       return record;
     });
     this.#parsed.set(reserved.id, reserved);
@@ -123,9 +125,9 @@ export class SqliteVmStore implements VmStore {
   }
 
   change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][] }): VmRecord {
-    const { before, after } = this.#database.write(CHANGE, (run) => {
+    const { before, after } = this.#database.write(CHANGE, (run, tell) => {
       const record = this.#require(id, guard.from);
-      return { before: record, after: update(run, { ...record, ...change }) };
+      return { before: record, after: update({ run, tell }, record, change) };
     });
     this.#parsed.set(id, after);
     this.#recount(before, after);
@@ -134,10 +136,10 @@ export class SqliteVmStore implements VmStore {
   }
 
   claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim {
-    const { before, claim } = this.#database.write(CLAIM, (run) => {
+    const { before, claim } = this.#database.write(CLAIM, (run, tell) => {
       const record = this.#require(id, guard.from);
       const refusal = refuse(record, guard.capacity, this.reserved());
-      return { before: record, claim: refusal ?? { state: "claimed" as const, record: update(run, { ...record, ...change }) } };
+      return { before: record, claim: refusal ?? { state: "claimed" as const, record: update({ run, tell }, record, change) } };
     });
     if (claim.state !== "claimed") return claim;
     this.#parsed.set(id, claim.record);
@@ -165,7 +167,9 @@ export class SqliteVmStore implements VmStore {
 
   remove(id: VmId): void {
     const before = this.get(id);
-    this.#database.write(REMOVE, (run) => run("DELETE FROM vms WHERE id = ?", id));
+    this.#database.write(REMOVE, (run, tell) => {
+      if (run("DELETE FROM vms WHERE id = ?", id) > 0 && before !== null) tell(vmRemoved(before));
+    });
     this.#parsed.delete(id);
     this.#recount(before, null);
     if (before === null) return;
@@ -174,8 +178,10 @@ export class SqliteVmStore implements VmStore {
   }
 }
 
-const update = (run: Run, record: VmRecord): VmRecord => {
+const update = ({ run, tell }: { run: Run; tell: Tell }, before: VmRecord, change: VmChange): VmRecord => {
+  const record: VmRecord = { ...before, ...change };
   run("UPDATE vms SET state = ?, record = ? WHERE id = ?", record.state, JSON.stringify(record), record.id);
+  if (before.state !== record.state) tell(vmEvent(before, record));
   return record;
 };
 

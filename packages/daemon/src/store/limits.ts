@@ -1,0 +1,9 @@
+/** Limits of what is kept in the database, each with its reason. */
+export const STORE_LIMITS = {
+  /** Some seven hundred runs of a VM, or a day of a busy home: 4 MB, and a client that was away reads it in a blink. */
+  events: 10_000,
+  /** Between looks at what is too old: a write in so many pays for all of them. */
+  trimEvery: 256,
+  /** An error's words in an event; a panic brings its whole console along. */
+  eventTextLength: 2_000,
+} as const;
