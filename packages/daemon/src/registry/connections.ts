@@ -52,7 +52,7 @@ export class Connections implements AsyncDisposable {
   readonly #trust: { ours: SecureContext | null; others: SecureContext | null } = { ours: null, others: null };
   /** Where the registry itself was found; null before the first connection. */
   #scope: AddressScope | null = null;
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -80,14 +80,15 @@ export class Connections implements AsyncDisposable {
 
   /** Ends all connections at once; requests that are in flight fail. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true;
+    // those that are still being made, too
+    this.#closing.abort(new ExchangeError("REGISTRY_UNREACHABLE", "the daemon ends"));
     const dispatchers = [...this.#dispatchers.values()];
     this.#dispatchers.clear();
     await Promise.all(dispatchers.map((one) => one.destroy()));
   }
 
   #dispatcher(url: URL): Dispatcher {
-    if (this.#isClosed) throw new ExchangeError("REGISTRY_UNREACHABLE", "the daemon ends");
+    this.#closing.signal.throwIfAborted();
     const isOwn = this.isOwn(url);
     const proxy = proxyFor(url, this.#options.env);
     const scope = this.#scope ?? "public";
@@ -108,7 +109,8 @@ export class Connections implements AsyncDisposable {
 
   #direct(isOwn: boolean, check: (url: URL, found: AddressScope) => void): Dispatcher {
     const { limits, lookup } = this.#options;
-    const tcp = buildConnector({ timeout: limits.connectMs, allowH2: false, ...(lookup === undefined ? {} : { lookup }) });
+    const resolver = lookup === undefined ? {} : { lookup };
+    const tcp = buildConnector({ timeout: limits.connectMs, allowH2: false, signal: this.#closing.signal, ...resolver });
     const connect: buildConnector.connector = (options, callback) => {
       const isSecure = options.protocol === "https:";
       const port = options.port === "" ? (isSecure ? "443" : "80") : options.port;

@@ -11,9 +11,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { MEDIA_TYPES } from "@kiln/formats/oci";
+import { KilnError } from "@kiln/protocol";
 import { createCertificates } from "../../../../../test/fixtures/certificates.ts";
 import { loadRegistryConfig } from "../registry-config.ts";
-import { createImage, Puller } from "./pulling.ts";
+import { createImage, FAST_LIMITS, Puller } from "./pulling.ts";
 import { REPOSITORY } from "./scene.ts";
 import { ScriptedRegistry } from "./scripted-registry.ts";
 
@@ -199,6 +200,30 @@ suite("registries of a neighbourhood", () => {
       assert.equal(storage.asked.length > 0, isAllowed);
     });
   }
+});
+
+suite("a registry that never answers a SYN", () => {
+  const reference = `192.168.77.7:5000/${REPOSITORY}:v1`;
+  const connecting = (): number => process.getActiveResourcesInfo().filter((name) => name.endsWith("ConnectWrap")).length;
+
+  test("is given up in time", async () => {
+    await using puller = await Puller.open({ limits: { ...FAST_LIMITS, connectMs: 200, documentMs: 30_000, attempts: 1 } });
+    const { code, message } = await outcome(puller.pull(reference));
+    assert.equal(code, "REGISTRY_UNREACHABLE");
+    assert.match(message, /does not answer/);
+  });
+
+  test("keeps neither a caller that leaves nor a daemon that ends", async () => {
+    await using puller = await Puller.open({ limits: { ...FAST_LIMITS, connectMs: 60_000 } });
+    const abort = new AbortController();
+    const pulling = outcome(puller.pull(reference, { signal: abort.signal }));
+    while (connecting() === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    abort.abort(new KilnError("CANCELLED", "left"));
+    assert.equal((await pulling).code, "CANCELLED");
+    await puller.source[Symbol.asyncDispose]();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(connecting(), 0);
+  });
 });
 
 test("a name of the loopback without a port is asked at 80 without TLS, at 443 with it", async () => {
