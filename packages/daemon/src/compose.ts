@@ -31,6 +31,7 @@ import { type Checkpoint, CHECKPOINTS } from "./pipeline/checkpoints.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "./store/artifact-store.ts";
 import { Database } from "./store/database.ts";
+import { SqliteEventLog } from "./store/event-log.ts";
 import type { HomePaths } from "./store/home.ts";
 import { SqliteOperationStore } from "./store/operation-store.ts";
 import { SqliteSagaLog } from "./store/saga-log.ts";
@@ -79,6 +80,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
     blobs: shelf,
     ...createAdmission(config, paths, database),
+    events: new SqliteEventLog(database),
     sagas: new SqliteSagaLog<SagaRecord>(database),
     images: artifacts,
     kernels: artifacts,

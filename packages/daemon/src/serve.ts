@@ -1,6 +1,6 @@
 import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { getRequestListener } from "@hono/node-server";
 import { armedFailpoints, listFailpoints, longSocketPath } from "@kiln/std/node";
 import { KilnError } from "@kiln/protocol";
@@ -11,7 +11,8 @@ import { createApp } from "./http/app.ts";
 import { type CommandSockets, createCommandSockets } from "./http/command-socket.ts";
 import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
 import type { Core } from "./operations/core.ts";
-import { findInterrupted, resumeOperations } from "./operations/resume-operations.ts";
+import { reportRepair } from "./operations/report-repair.ts";
+import { findInterrupted, forgiveResumes, resumeOperations } from "./operations/resume-operations.ts";
 import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
@@ -25,7 +26,7 @@ interface Service {
 
 /** A registry's token travels in a header, and the schema allows 64 KiB of it, in base64. */
 const HEADER_BYTES = 128 * 2 ** 10;
-/** Operations that run when the daemon is told to stop get this long to be cancelled and undone. */
+/** Operations that run when the daemon is told to stop get this long to stop where they stand, or to end. */
 const DRAIN_MS = 20_000;
 
 /** Serves a home whose lock the caller holds, until a signal or the API ends it. VMs run on. */
@@ -41,9 +42,20 @@ export const serveHome = async (service: Service): Promise<void> => {
   using _socket = await listen(server, paths);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
   void sweepRegularly(composition.core);
+  tellOfDaemon(composition.core, "daemon.started", { pid: process.pid, version: service.version });
   log.info({ home: paths.home, version: service.version }, "the daemon is ready");
-  log.info({ by: await stopped.promise }, "the daemon stops; its VMs run on");
+  const by = await stopped.promise;
+  tellOfDaemon(composition.core, "daemon.stopping", { pid: process.pid, by });
+  log.info({ by }, "the daemon stops; its VMs run on");
   await shutDown(composition, { server, sockets });
+};
+
+const tellOfDaemon = ({ events, journal }: Core, type: "daemon.started" | "daemon.stopping", data: Record<string, unknown>): void => {
+  try {
+    events.append({ type, subject: "daemon", data: { id: null, ...data } });
+  } catch (error) {
+    journal.error({ type, error: String(error) }, "an event could not be written down"); // a full disk keeps no daemon from running
+  }
 };
 
 /** A mistyped failpoint must not pass for a test. */
@@ -55,7 +67,9 @@ const requireKnownFailpoint = (): void => {
 /** Before the first request: what an earlier daemon left is adopted, finished, undone or swept. */
 const reconcile = async (composition: Composition, paths: HomePaths): Promise<void> => {
   const { core } = composition;
-  await sweepStaging(paths);
+  const left = await sweepStaging(paths);
+  if (left > 0)
+    reportRepair(core, { subject: "staging", id: null, found: `${left} unfinished files or directories`, did: "they are gone" });
   const interrupted = findInterrupted(core);
   core.operations.failInterrupted(interrupted.operations);
   await adoptVms(core, interrupted.vms);
@@ -89,8 +103,9 @@ const sweepArtifacts = async (core: Core, paths: HomePaths): Promise<void> => {
     ...(await usage.kernels()).filter(({ key }) => core.kernels.getKernel(key) === null),
   ];
   for (const { path } of orphans) {
-    core.journal.warn({ path }, "removed an artifact without a record");
     await rm(path, { recursive: true, force: true });
+    reportRepair(core, { subject: basename(path), id: null, found: "an artifact without a record", did: "it is gone" });
+    core.journal.warn({ path }, "removed an artifact without a record");
   }
 };
 
@@ -140,14 +155,14 @@ const listen = async (server: Server, paths: HomePaths): Promise<Disposable> => 
   return short;
 };
 
-/** Operations are cancelled and awaited, clients are cut off so that they come back to the next daemon, VMs run on. */
+/** Operations stop where they stand and wait for the next daemon, clients are cut off so that they come back to the next daemon, VMs run on. */
 const shutDown = async (
   { core, beginStop }: Composition,
   { server, sockets }: { server: Server; sockets: CommandSockets },
 ): Promise<void> => {
   server.close();
   await rm(homePaths(core.config.home).socket, { force: true });
-  core.operations.cancelAll();
+  core.operations.suspendAll();
   const patience = new AbortController();
   const drained = core.operations.drain().then(() => true);
   const late = core.clock.sleep(DRAIN_MS, { signal: patience.signal }).then(
@@ -156,6 +171,7 @@ const shutDown = async (
   );
   if (!(await Promise.race([drained, late]))) core.journal.warn({}, "operations were still running when the daemon ended");
   patience.abort();
+  forgiveResumes(core);
   beginStop();
   sockets.terminate();
   await Promise.allSettled(core.running.list().map((run) => run.vmm.detach()));

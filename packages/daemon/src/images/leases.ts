@@ -10,8 +10,8 @@ const LINGER_MS = 10 * 60_000;
  */
 export class ContentLeases {
   readonly #clock: Clock;
-  /** How many leases hold each name. */
-  readonly #held = new Map<string, number>();
+  /** The owners of the leases that hold each name; one that holds it twice is there twice. */
+  readonly #held = new Map<string, readonly string[]>();
   /** Until when each name is kept that no lease holds. */
   readonly #lingering = new Map<string, number>();
   #active = 0;
@@ -20,8 +20,8 @@ export class ContentLeases {
     this.#clock = clock;
   }
 
-  /** For work that ends by naming what it stored. */
-  begin(): ContentLease {
+  /** For work that ends by naming what it stored. `owner` says whose it is, to those who ask why a thing is kept. */
+  begin(owner = ""): ContentLease {
     const mine = new Set<string>();
     this.#active += 1;
     let [ended, lingers] = [false, false];
@@ -29,7 +29,7 @@ export class ContentLeases {
       hold: (name) => {
         if (ended || mine.has(name)) return;
         mine.add(name);
-        this.#held.set(name, (this.#held.get(name) ?? 0) + 1);
+        this.#held.set(name, [...(this.#held.get(name) ?? []), owner]);
       },
       linger: () => {
         lingers = true;
@@ -40,7 +40,7 @@ export class ContentLeases {
         this.#active -= 1;
         for (const name of mine) {
           if (lingers) this.holdForAWhile(name);
-          this.#letGo(name);
+          this.#letGo(name, owner);
         }
       },
     };
@@ -57,14 +57,20 @@ export class ContentLeases {
     return this.#held.has(name) || (this.#lingering.get(name) ?? -Infinity) > this.#clock.monotonicMs();
   }
 
+  /** Whose leases hold it, and whether it is only kept for a while for somebody who has gone. */
+  holders(name: string): { readonly owners: readonly string[]; readonly lingers: boolean } {
+    return { owners: this.#held.get(name) ?? [], lingers: !this.#held.has(name) && this.isHeld(name) };
+  }
+
   /** Work that is storing something now. */
   get active(): number {
     return this.#active;
   }
 
-  #letGo(name: string): void {
-    const count = (this.#held.get(name) ?? 0) - 1;
-    if (count > 0) this.#held.set(name, count);
+  #letGo(name: string, owner: string): void {
+    const owners = this.#held.get(name) ?? [];
+    const rest = owners.toSpliced(owners.indexOf(owner), 1);
+    if (rest.length > 0) this.#held.set(name, rest);
     else this.#held.delete(name);
   }
 }

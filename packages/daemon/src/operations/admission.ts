@@ -1,4 +1,4 @@
-import { KilnError, type VmId } from "@kiln/protocol";
+import { KilnError, type OperationWait, type VmId } from "@kiln/protocol";
 import { FairGate, QueueFullError } from "@kiln/std";
 import type { VmRecord } from "../vms/record.ts";
 import type { Capacity, VmChange, VmStore } from "../vms/store.port.ts";
@@ -10,17 +10,21 @@ const QUEUE_LIMIT = 1024;
 type Caller = Pick<OperationContext, "caller" | "signal" | "position">;
 
 /** Waits in a queue whose place the operation shows; out of it again whatever happens. */
-const waitIn = async <Result>(gate: FairGate, attempt: () => Result | null, caller: Caller): Promise<Result> => {
+const waitIn = async <Result>(
+  { gate, name }: { gate: FairGate; name: OperationWait["for"] },
+  attempt: () => Result | null,
+  caller: Caller,
+): Promise<Result> => {
   try {
     return await gate.admit(attempt, {
       ...{ caller: caller.caller, signal: caller.signal },
-      onPosition: (place) => caller.position(place),
+      onPosition: (place) => caller.position(place, name),
     });
   } catch (error) {
     if (!(error instanceof QueueFullError)) throw error;
     throw new KilnError("QUEUE_FULL", `${error.maxWaiters} requests wait already`, { cause: error });
   } finally {
-    caller.position(null);
+    caller.position(null, name);
   }
 };
 
@@ -50,7 +54,7 @@ export class RunAdmission {
       if (claimed.state === "no room" && !claimed.ever) throw claimed.error;
       return claimed.state === "claimed" ? claimed.record : null;
     };
-    return waitIn(this.#gate, attempt, caller);
+    return waitIn({ gate: this.#gate, name: "capacity" }, attempt, caller);
   }
 
   /** A VM has given back what it held. */
@@ -78,7 +82,7 @@ export class BootAdmission {
   }
 
   async acquire(caller: Caller): Promise<Disposable> {
-    return waitIn(this.#gate, () => this.#take(), caller);
+    return waitIn({ gate: this.#gate, name: "boot" }, () => this.#take(), caller);
   }
 
   #take(): Disposable | null {

@@ -5,6 +5,7 @@ import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { followRun, powerOff } from "./follow-run.ts";
 import { removeVm } from "./remove-vm.ts";
+import { reportRepair } from "./report-repair.ts";
 import { createRun, MAIN_EXEC, type RunningVm } from "./running-vms.ts";
 import { drainUnread } from "./stream-vm.ts";
 
@@ -21,7 +22,7 @@ export const adoptVms = async (core: Core, taken: ReadonlySet<VmId> = new Set())
 
 const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
   try {
-    if (record.state === "deleting") await removeVm(core, record.id, { force: true });
+    if (record.state === "deleting") await finishRemoval(core, record);
     else if (record.state === "starting") await undoStart(core, record);
     else if (record.state === "running" || record.state === "paused" || record.state === "stopping") await takeOver(core, record);
   } catch (error) {
@@ -29,8 +30,15 @@ const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
   }
 };
 
+const finishRemoval = async (core: Core, record: VmRecord): Promise<void> => {
+  await removeVm(core, record.id, { force: true });
+  reportRepair(core, { subject: record.name, id: record.id, found: "its deletion was half done", did: "the rest of it is gone" });
+};
+
 const undoStart = async (core: Core, record: VmRecord): Promise<void> => {
-  await core.driver.endStrays(core.disks.directory(record.id));
+  const ended = await core.driver.endStrays(core.disks.directory(record.id));
+  const did = ended === 0 ? "it is failed" : `it is failed, and ${processes(ended)} ended`;
+  reportRepair(core, { subject: record.name, id: record.id, found: "its start was half done", did });
   const error = new KilnError("VM_BOOT_FAILED", `the daemon ended while the VM ${record.name} was starting`, { object: record.name });
   await writeEnd(core, record, error);
 };
@@ -38,7 +46,9 @@ const undoStart = async (core: Core, record: VmRecord): Promise<void> => {
 const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
   const found = await findRun(core, record);
   if (found instanceof KilnError) {
-    await core.driver.endStrays(core.disks.directory(record.id));
+    const ended = await core.driver.endStrays(core.disks.directory(record.id));
+    const did = ended === 0 ? "it is failed" : `it is failed, and ${processes(ended)} ended`;
+    reportRepair(core, { subject: record.name, id: record.id, found: `it was ${record.state}, and its VMM could not be taken over`, did });
     await writeEnd(core, record, found);
     return;
   }
@@ -47,8 +57,11 @@ const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
   if (record.state === "stopping" && found.main !== null) core.vms.change(record.id, { state: "running" }, { from: ["stopping"] });
   followRun(core, found);
   if (record.state === "stopping" && found.main === null) await powerOff(core, found);
+  const { epoch, bootId } = record;
+  const pid = record.vmm?.identity.pid ?? null;
+  core.events.append({ type: "vm.adopted", subject: record.name, data: { id: record.id, pid, epoch, bootId } });
   await drainUnread(core, found);
-  core.journal.info({ vm: record.id, pid: record.vmm?.identity.pid }, "adopted a running VM");
+  core.journal.info({ vm: record.id, pid }, "adopted a running VM");
 };
 
 /** The run, or why there is none. */
@@ -84,6 +97,8 @@ const writeEnd = async (core: Core, record: VmRecord, error: KilnError): Promise
   if (record.autoRemove) await removeVm(core, record.id, { force: true });
 };
 
+const processes = (count: number): string => (count === 1 ? "a process was" : `${count} processes were`);
+
 /** Removes directories of VMs that no record names, and ends what still runs in them. */
 export const sweepVmDirectories = async (core: Core): Promise<void> => {
   const known = new Set<string>(core.vms.list().map((record) => record.id));
@@ -92,6 +107,10 @@ export const sweepVmDirectories = async (core: Core): Promise<void> => {
     const stray = id as VmRecord["id"];
     const ended = await core.driver.endStrays(core.disks.directory(stray));
     await core.disks.remove(stray);
+    reportRepair(core, {
+      ...{ subject: id, id, found: "files of a VM that no record names" },
+      did: ended === 0 ? "they are gone" : `they are gone, and ${processes(ended)} ended`,
+    });
     core.journal.warn({ vm: id, ended }, "removed what an unknown VM left");
   }
 };

@@ -1,6 +1,7 @@
 import { KilnError } from "@kiln/protocol";
 import { withDeadline } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
+import type { WorkOptions } from "../pipeline/work.port.ts";
 import type { AgentSession, ExecAttachment, GuestSetup } from "../vms/agent.port.ts";
 import type { DiskSpec, Vmm, VmmRef, VmmSpec } from "../vms/driver.port.ts";
 import type { VmLog } from "../vms/log.port.ts";
@@ -32,11 +33,12 @@ interface Boot {
 }
 
 /** Both whole and checked at this use (I7); the disk is made at the first start. */
-export const prepareFiles = async (core: Core, record: VmRecord, signal: AbortSignal): Promise<VmFiles> => {
+export const prepareFiles = async (core: Core, record: VmRecord, work: WorkOptions): Promise<VmFiles> => {
+  const { signal } = work;
   const image = core.images.getImage(record.image);
   const rootfs = core.images.getRootfs(record.rootfsKey);
   const isWhole = rootfs !== null && (await core.rootfsFiles.isWhole(rootfs, { signal }));
-  if (!isWhole && image?.rootfsKey === record.rootfsKey) await core.pipeline.ensureRootfs(image, { signal });
+  if (!isWhole && image?.rootfsKey === record.rootfsKey) await core.pipeline.ensureRootfs(image, work);
   else if (!isWhole) {
     throw new KilnError("ARTIFACT_DAMAGED", `the rootfs of ${record.name} is missing or damaged, and its image ${record.image} is gone`, {
       ...{ object: record.name, hint: `pull ${record.image} again` },
@@ -45,7 +47,7 @@ export const prepareFiles = async (core: Core, record: VmRecord, signal: AbortSi
   await core.disks.prepare(record.id, { diskBytes: record.diskBytes, signal });
   const recorded = core.kernels.getKernel(record.kernelKey);
   const isKernelWhole = recorded !== null && (await core.kernelSets.isWhole(recorded, { signal }));
-  const kernel = isKernelWhole ? recorded : await core.pipeline.ensureKernel({ signal });
+  const kernel = isKernelWhole ? recorded : await core.pipeline.ensureKernel(work);
   return { ...(await core.kernelSets.open(kernel.key)), rootfs: core.rootfsFiles.path(record.rootfsKey) };
 };
 

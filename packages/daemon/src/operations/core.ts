@@ -15,6 +15,7 @@ import type { VmLogs } from "../vms/log.port.ts";
 import type { Capacity, VmStore } from "../vms/store.port.ts";
 import type { BootAdmission, RunAdmission } from "./admission.ts";
 import type { BlobShelf } from "./collect-content.ts";
+import type { EventLog } from "./events.port.ts";
 import type { Operations } from "./operations.ts";
 import type { RunningVms } from "./running-vms.ts";
 import type { SagaLog } from "./saga/saga.ts";
@@ -33,6 +34,8 @@ export interface Core {
   readonly random: RandomSource;
   readonly journal: Journal;
   readonly operations: Operations;
+  /** What happened, for whoever asks. */
+  readonly events: EventLog;
   readonly pipeline: Pipeline;
   readonly vms: VmStore;
   /** What all VMs may hold together. */

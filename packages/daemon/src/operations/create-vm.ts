@@ -7,7 +7,7 @@ import type { ContentLease } from "../images/ports.ts";
 import type { ImageRecord } from "../images/records.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, nowIso } from "./core.ts";
-import { buildRootfs, type CallerFacts, fetchImage, followWork, sourceRequest } from "./images.ts";
+import { buildRootfs, type CallerFacts, fetchImage, sourceRequest, workFor } from "./images.ts";
 import { proposeName } from "./names.ts";
 import type { OperationContext } from "./operation.ts";
 import { firstRecord } from "./operations.ts";
@@ -83,7 +83,7 @@ const createUnderLease = async (
   { saga, next }: { saga: SagaRecord; next: SagaRecord | null },
   held: Pick<CreateContext, "operation" | "credentials">,
 ): Promise<boolean> => {
-  using lease = core.leases.begin();
+  using lease = core.leases.begin(held.operation.id);
   const context = createContext(core, saga, { ...held, lease });
   const { signal } = held.operation;
   const onStep = (name: string): void => held.operation.phase(name);
@@ -107,7 +107,7 @@ const resolve = async (context: CreateContext): Promise<unknown> => {
   const from = sourceRequest(request, credentials);
   requireOwnPlatform(core, request, from.platform);
   const wanted = { ...from, reference: request.image, pull: request.pull, lease };
-  const options = { signal: operation.signal, onProgress: followWork(operation) };
+  const options = workFor(operation);
   const [{ record: image, hasMoved }, kernel] = await allOrNone(operation.signal, (signal) => [
     fetchImage(core, wanted, { ...options, signal }),
     core.pipeline.ensureKernel({ ...options, signal }),

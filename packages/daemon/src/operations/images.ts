@@ -12,7 +12,7 @@ import { parsePlatform } from "../images/host-platform.ts";
 import type { ContentLease, SourceRequest } from "../images/ports.ts";
 import type { ImageRecord, RootfsRecord } from "../images/records.port.ts";
 import { canonicalReference, findImage, parseImageReference } from "../images/reference.ts";
-import type { WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
+import type { WorkOptions } from "../pipeline/work.port.ts";
 import { isDiskFull, type WantedImage } from "../pipeline/pipeline.ts";
 import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
@@ -48,14 +48,15 @@ export const sourceRequest = (
   credentials,
 });
 
-/** What the work says, as this operation's own. */
-export const followWork = (context: OperationContext): ((progress: WorkProgress) => void) => {
-  return ({ phase, progress, parts }) => {
+/** Work for an operation; what it says of itself is the operation's own. */
+export const workFor = (context: OperationContext): WorkOptions => ({
+  ...{ signal: context.signal, operation: context.id },
+  onProgress: ({ phase, progress, parts }) => {
     context.phase(phase);
     context.report(progress);
     context.parts(parts);
-  };
-};
+  },
+});
 
 export interface FetchedRecord {
   readonly record: ImageRecord;
@@ -121,7 +122,7 @@ const pullUnderLease = async (
   saga: SagaRecord,
   held: { operation: OperationContext; credentials: RegistryCredentials },
 ): Promise<FetchedRecord | null> => {
-  using lease = core.leases.begin();
+  using lease = core.leases.begin(held.operation.id);
   const context = ensureContext(core, saga, { ...held, lease });
   const { signal } = held.operation;
   const onStep = (name: string): void => held.operation.phase(name);
@@ -135,8 +136,7 @@ export const ensureContext = (
   held: { operation: OperationContext; credentials: RegistryCredentials; lease: ContentLease },
 ): EnsureContext => {
   const { operation, credentials, lease } = held;
-  const options = { signal: operation.signal, onProgress: followWork(operation) };
-  return { core, request: saga.input as PullImage, credentials, lease, options, image: null };
+  return { core, request: saga.input as PullImage, credentials, lease, options: workFor(operation), image: null };
 };
 
 const pull = async (context: EnsureContext): Promise<void> => {

@@ -4,9 +4,18 @@ import { SingleFlight } from "@kiln/std";
 import type { JoinedWork, Work, WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
 import type { LiveOperation } from "./operation.ts";
 import type { Operations } from "./operations.ts";
+import { SUSPENSION } from "./suspension.ts";
 
 interface Flying {
   operation: LiveOperation | null;
+}
+
+/** One run of the work, and who asked for it first. */
+interface Flight {
+  readonly key: string;
+  readonly parent: OperationId | null;
+  readonly signal: AbortSignal;
+  readonly report: (progress: WorkProgress) => void;
 }
 
 /**
@@ -28,10 +37,10 @@ export class RecordedWork implements JoinedWork {
     const key = `${work.kind} ${work.key}`;
     let joiner: LiveOperation | null = null;
     const onJoin = (): void => {
-      joiner = this.#openJoiner(work, this.#flying.get(key)?.operation ?? null);
+      joiner = this.#openJoiner(work, options, this.#flying.get(key)?.operation ?? null);
     };
     try {
-      const result = (await this.#flights.run(key, (context) => this.#fly(work, key, context), {
+      const result = (await this.#flights.run(key, (context) => this.#fly(work, { ...context, key, parent: options.operation ?? null }), {
         signal: options.signal,
         onJoin,
         ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
@@ -39,28 +48,25 @@ export class RecordedWork implements JoinedWork {
       endJoiner(joiner, (one) => one.succeed(work.describe(result)));
       return result;
     } catch (error) {
-      endJoiner(joiner, (one) => one.fail(error));
+      endJoiner(joiner, (one) => one.fail(one.isSuspended ? SUSPENSION : error));
       throw error;
     }
   }
 
-  #openJoiner<Result>(work: Work<Result>, leader: LiveOperation | null): LiveOperation | null {
+  #openJoiner<Result>(work: Work<Result>, options: WorkOptions, leader: LiveOperation | null): LiveOperation | null {
     if (leader === null) return null;
     const { kind, key, subject } = work;
-    return this.#operations.open({ kind, key, subject, joined: leader.view.id as OperationId });
+    return this.#operations.open({ kind, key, subject, joined: leader.view.id as OperationId, parent: options.operation ?? null });
   }
 
-  async #fly<Result>(
-    work: Work<Result>,
-    key: string,
-    flight: { signal: AbortSignal; report: (progress: WorkProgress) => void },
-  ): Promise<Result> {
+  async #fly<Result>(work: Work<Result>, flight: Flight): Promise<Result> {
+    const { key, parent } = flight;
     const flying: Flying = { operation: null };
     this.#flying.set(key, flying);
     try {
       const finished = await work.find({ signal: flight.signal });
       if (finished !== null) return finished;
-      const operation = this.#operations.open({ kind: work.kind, key: work.key, subject: work.subject });
+      const operation = this.#operations.open({ kind: work.kind, key: work.key, subject: work.subject, parent });
       operation.countWaiters = () => this.#flights.waiters(key);
       flying.operation = operation;
       return await this.#make(work, operation, flight);
@@ -69,11 +75,7 @@ export class RecordedWork implements JoinedWork {
     }
   }
 
-  async #make<Result>(
-    work: Work<Result>,
-    operation: LiveOperation,
-    flight: { signal: AbortSignal; report: (progress: WorkProgress) => void },
-  ): Promise<Result> {
+  async #make<Result>(work: Work<Result>, operation: LiveOperation, flight: Flight): Promise<Result> {
     const context = operation.context;
     let now: WorkProgress = { phase: work.kind, progress: null, parts: [] };
     const tell = (change: Partial<WorkProgress>): void => {
@@ -82,6 +84,7 @@ export class RecordedWork implements JoinedWork {
     };
     try {
       const result = await work.make({
+        operation: context.id,
         signal: AbortSignal.any([flight.signal, context.signal]),
         phase: (name) => {
           context.phase(name);
@@ -99,7 +102,7 @@ export class RecordedWork implements JoinedWork {
       operation.succeed(work.describe(result));
       return result;
     } catch (error) {
-      operation.fail(error);
+      operation.fail(operation.isSuspended ? SUSPENSION : error);
       throw asKilnError(error);
     }
   }

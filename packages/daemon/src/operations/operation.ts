@@ -1,6 +1,7 @@
-import type { KilnError, OperationId, OperationKind, OperationPart, OperationView, Progress } from "@kiln/protocol";
-import { asKilnError, causesOf } from "@kiln/protocol";
+import type { OperationId, OperationKind, OperationPart, OperationView, OperationWait, Progress } from "@kiln/protocol";
+import { asKilnError, causesOf, KilnError } from "@kiln/protocol";
 import { type Clock, Deferred } from "@kiln/std";
+import { isSuspended, SUSPENSION } from "./suspension.ts";
 
 /** What the code of an operation may say about itself while it runs. */
 export interface OperationContext {
@@ -15,7 +16,7 @@ export interface OperationContext {
   /** How far each part of the phase is; they go with the operation's end. */
   parts(parts: readonly OperationPart[]): void;
   /** The place in a queue, counted from 1; null out of it. */
-  position(place: number | null): void;
+  position(place: number | null, queue: OperationWait["for"]): void;
 }
 
 export interface OperationSpec {
@@ -23,7 +24,15 @@ export interface OperationSpec {
   readonly key: string;
   readonly subject: string;
   readonly joined?: OperationId;
+  readonly parent?: OperationId | null;
   readonly caller?: string;
+}
+
+/** What is told of each change. `durable`: it is to be written down. */
+export interface OperationChange {
+  readonly before: OperationView;
+  readonly after: OperationView;
+  readonly durable: boolean;
 }
 
 /** Who asks where nobody says so, and for what the daemon does by itself. */
@@ -36,19 +45,23 @@ export class LiveOperation {
   readonly #clock: Clock;
   readonly #abort = new AbortController();
   readonly #watchers = new Set<() => void>();
-  readonly #onChange: (view: OperationView, durable: boolean) => void;
+  readonly #onChange: (change: OperationChange) => void;
+  /** Its end; rejects with DAEMON_UNREACHABLE where the next daemon goes on with it. */
   readonly ended = new Deferred<OperationView>();
   readonly #caller: string;
   #view: OperationView;
   #phaseBegan: number | null = null;
+  #waitBegan = 0;
+  #hasLeft = false;
   /** Asked at each view: how many callers wait for the work. */
   countWaiters: () => number = () => 1;
 
-  constructor(view: OperationView, options: { clock: Clock; caller: string; onChange: (view: OperationView, durable: boolean) => void }) {
+  constructor(view: OperationView, options: { clock: Clock; caller: string; onChange: (change: OperationChange) => void }) {
     this.#clock = options.clock;
     this.#caller = options.caller;
     this.#onChange = options.onChange;
     this.#view = view;
+    this.ended.promise.catch(() => undefined); // it is reported to those who wait, and nobody has to
   }
 
   /** How an operation begins. */
@@ -65,6 +78,8 @@ export class LiveOperation {
       parts: [],
       waiters: 1,
       joined: spec.joined ?? null,
+      parent: spec.parent ?? null,
+      waits: [],
       startedAt: timestamp(clock),
       finishedAt: null,
       phases: [],
@@ -87,8 +102,28 @@ export class LiveOperation {
       },
       report: (progress) => this.#change({ progress }, false),
       parts: (parts) => this.#change({ parts: [...parts] }, false),
-      position: (place) => this.#change({ position: place, state: place === null ? "running" : "queued" }, false),
+      position: (place, queue) => this.#stand(place, queue),
     };
+  }
+
+  get isSuspended(): boolean {
+    return isSuspended(this.#abort.signal);
+  }
+
+  /** Coming and going are written down, moving up is not. */
+  #stand(place: number | null, queue: OperationWait["for"]): void {
+    const { state, waits } = this.#view;
+    if (place === null) {
+      if (state !== "queued") return;
+      const last = waits.at(-1);
+      const stood = last === undefined ? [] : [{ ...last, ms: round(this.#clock.monotonicMs() - this.#waitBegan) }];
+      this.#change({ state: "running", position: null, waits: [...waits.slice(0, -1), ...stood] }, true);
+    } else if (state === "queued") {
+      this.#change({ position: place }, false);
+    } else {
+      this.#waitBegan = this.#clock.monotonicMs();
+      this.#change({ state: "queued", position: place, waits: [...waits, { for: queue, position: place, ms: null }] }, true);
+    }
   }
 
   cancel(reason: KilnError): void {
@@ -97,6 +132,22 @@ export class LiveOperation {
 
   succeed(result: string | null): void {
     this.#end({ state: "succeeded", result });
+  }
+
+  /** The daemon ends: whatever it does is to stop where it stands. */
+  suspend(): void {
+    this.#abort.abort(SUSPENSION);
+  }
+
+  /** Its code has stopped and it has not ended: what is written down is for the next daemon. */
+  leave(): void {
+    this.#hasLeft = true;
+    try {
+      this.#change({ state: "running", phases: this.#closedPhases(), phase: null, progress: null, parts: [], position: null }, true);
+    } finally {
+      const { id } = this.#view;
+      this.ended.reject(new KilnError("DAEMON_UNREACHABLE", `the daemon ends; the next one goes on with ${id}`, { operation: id }));
+    }
   }
 
   fail(thrown: unknown): void {
@@ -117,7 +168,7 @@ export class LiveOperation {
       try {
         const view = this.view;
         yield view;
-        if (view.finishedAt !== null) return;
+        if (view.finishedAt !== null || this.#hasLeft) return;
         await changed.promise;
         options.signal.throwIfAborted();
       } finally {
@@ -137,8 +188,9 @@ export class LiveOperation {
 
   #change(change: Partial<OperationView>, durable: boolean): void {
     if (this.#view.finishedAt !== null) return;
-    this.#view = { ...this.#view, ...change };
-    this.#onChange(this.view, durable);
+    const before = this.#view;
+    this.#view = { ...before, ...change };
+    this.#onChange({ before, after: this.view, durable });
     for (const wake of this.#watchers) wake();
   }
 

@@ -2,9 +2,11 @@ import { createHash } from "node:crypto";
 import { ERROR_TABLE, KilnError, type OperationId, type OperationView } from "@kiln/protocol";
 import { abortable, type Clock, type RandomSource, randomHex } from "@kiln/std";
 import type { Journal } from "./core.ts";
-import { LiveOperation, NO_CALLER, type OperationContext, type OperationSpec } from "./operation.ts";
+import { LiveOperation, NO_CALLER, type OperationChange, type OperationContext, type OperationSpec } from "./operation.ts";
+import { operationEvent, resumedEvent } from "./operation-events.ts";
 import type { SagaRecord } from "./saga/saga.ts";
 import type { OperationStore } from "./store.port.ts";
+import { SUSPENSION } from "./suspension.ts";
 
 const ID_BYTES = 8;
 const TRIM_EVERY = 100;
@@ -36,6 +38,7 @@ export class Operations {
   readonly #journal: Pick<Journal, "error">;
   readonly #stopping: AbortSignal;
   #opened = 0;
+  #isEnding = false;
 
   constructor(options: {
     store: OperationStore;
@@ -59,7 +62,7 @@ export class Operations {
     const id = `op_${randomHex(this.#random, ID_BYTES)}` as OperationId;
     const view = LiveOperation.firstView(id, spec, this.#clock);
     const saga = how.saga === undefined || how.saga === null ? null : firstRecord(id, how.saga);
-    this.#store.insert(view, { idempotency: how.idempotency ?? null, saga });
+    this.#store.insert(view, { idempotency: how.idempotency ?? null, saga, event: operationEvent(null, view) });
     this.#opened += 1;
     if (this.#opened % TRIM_EVERY === 0) this.#store.trim();
     return this.#keep(view, spec.caller ?? NO_CALLER);
@@ -67,14 +70,16 @@ export class Operations {
 
   /** An operation that an earlier daemon left running goes on under its id. */
   resume(id: string, work: (context: OperationContext) => Promise<string | null>): void {
-    void run(this.#keep(this.get(id), NO_CALLER), work);
+    const view: OperationView = { ...(this.#store.get(id) ?? this.get(id)), state: "running", phase: null, progress: null, position: null };
+    this.#store.update(view, resumedEvent(view));
+    void run(this.#keep(view, NO_CALLER), work);
   }
 
   #keep(view: OperationView, caller: string): LiveOperation {
     const live: LiveOperation = new LiveOperation(view, {
       clock: this.#clock,
       caller,
-      onChange: (changed, durable) => this.#onChange(live, changed, durable),
+      onChange: (change) => this.#onChange(live, change),
     });
     this.#live.set(view.id, live);
     return live;
@@ -104,6 +109,7 @@ export class Operations {
     work: (context: OperationContext) => Promise<string | null>,
   ): OperationView {
     this.#stopping.throwIfAborted();
+    if (this.#isEnding) throw new KilnError("DAEMON_UNREACHABLE", `the daemon ends and begins no ${spec.kind}`, { object: spec.subject });
     const known = this.recall(spec.kind, idempotency);
     if (known !== null) return known;
     const stored = idempotency === null ? null : { key: idempotency.key, fingerprint: fingerprint(spec.kind, idempotency.request) };
@@ -154,9 +160,16 @@ export class Operations {
     return this.get(id);
   }
 
-  /** Resolves when every operation that runs has ended. */
+  /** Resolves when every operation that runs has ended, or is left to the next daemon. */
   async drain(): Promise<void> {
-    await Promise.all([...this.#live.values()].map((live) => live.ended.promise));
+    await Promise.allSettled([...this.#live.values()].map((live) => live.ended.promise));
+  }
+
+  /** The daemon ends: what can stop where it stands stops, the rest goes on to its end. Returns how many there are. */
+  suspendAll(): number {
+    this.#isEnding = true;
+    for (const live of this.#live.values()) live.suspend();
+    return this.#live.size;
   }
 
   cancelAll(): void {
@@ -170,18 +183,19 @@ export class Operations {
       const { hint } = ERROR_TABLE.INTERRUPTED;
       const error = { code: "INTERRUPTED", detail: "the daemon ended while this ran", hint, causes: [] };
       const finishedAt = new Date(this.#clock.now()).toISOString();
-      this.#store.update({ ...view, state: "failed", phase: null, position: null, finishedAt, error });
+      const failed: OperationView = { ...view, state: "failed", phase: null, position: null, finishedAt, error };
+      this.#store.update(failed, operationEvent(view, failed));
     }
     this.#store.trim();
     return left.length;
   }
 
   /** Never throws: a full disk must not keep an operation from ending for those who wait for it. */
-  #onChange(live: LiveOperation, view: OperationView, durable: boolean): void {
+  #onChange(live: LiveOperation, { before, after: view, durable }: OperationChange): void {
     if (view.finishedAt !== null) this.#live.delete(live.view.id);
     if (!durable) return;
     try {
-      this.#store.update(view);
+      this.#store.update(view, operationEvent(before, view));
     } catch (error) {
       this.#journal.error({ operation: view.id, state: view.state, error: String(error) }, "an operation could not be written down");
     }
@@ -192,7 +206,8 @@ const run = async (live: LiveOperation, work: (context: OperationContext) => Pro
   try {
     live.succeed(await work(live.context));
   } catch (error) {
-    live.fail(error);
+    if (error === SUSPENSION) live.leave();
+    else live.fail(error);
   }
 };
 

@@ -4,6 +4,7 @@ import { continueCreate, CREATE_SAGA } from "./create-vm.ts";
 import { continuePull, ENSURE_SAGA } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { continueRemove, DELETE_SAGA } from "./remove-vm.ts";
+import { reportRepair } from "./report-repair.ts";
 import { type SagaRecord, sagaPoints } from "./saga/saga.ts";
 import { continueStart, START_SAGA } from "./start-vm.ts";
 import { continueStop, STOP_SAGA } from "./stop-vm.ts";
@@ -37,12 +38,23 @@ export interface Interrupted {
 
 export const findInterrupted = (core: Core): Interrupted => {
   const sagas = core.sagas.list();
-  const owners = sagas.filter(({ saga }) => saga === START_SAGA.name || saga === DELETE_SAGA.name);
   return {
     sagas,
     operations: new Set(sagas.map(({ operation }) => operation)),
-    vms: new Set(owners.map(({ input }) => (input as { vm: VmId }).vm)),
+    vms: new Set(sagas.flatMap((record) => ownedVm(core, record) ?? [])),
   };
+};
+
+/** A start that still waits for the VM owns nothing: whoever is before it, a stop for one, goes on with the VM as it is. */
+const ownedVm = (core: Core, { saga, operation, input }: SagaRecord): VmId | null => {
+  if (saga !== START_SAGA.name && saga !== DELETE_SAGA.name) return null;
+  const { vm } = input as { vm: VmId };
+  return saga === DELETE_SAGA.name || core.vms.get(vm)?.operation === operation ? vm : null;
+};
+
+/** An end in order is no crash, and does not count against those that it interrupts. */
+export const forgiveResumes = (core: Core): void => {
+  for (const record of core.sagas.list()) if (record.resumes > 0) core.sagas.put({ ...record, resumes: 0 });
 };
 
 /**
@@ -78,6 +90,8 @@ const takeBackQuietly = async (core: Core, record: SagaRecord, work: (operation:
   try {
     await work({ ...nobody, ...silent });
   } catch (error) {
+    const found = `${record.saga} had failed and left something behind`;
+    reportRepair(core, { subject: record.operation, id: record.operation, found, did: "it was taken back" });
     core.journal.warn({ operation: record.operation, error: asKilnError(error).message }, "a failed operation was taken back");
   }
 };

@@ -1,7 +1,8 @@
 import { KilnError, type OperationView, type VmId } from "@kiln/protocol";
 import { randomHex } from "@kiln/std";
+import type { WorkOptions } from "../pipeline/work.port.ts";
 import type { VmmRef } from "../vms/driver.port.ts";
-import { STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
+import { LIVE_STATES, STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
 import { type BootedVm, bootVm, inTime, prepareFiles, readoptVm, startCommand, type VmFiles } from "./boot-vm.ts";
 import { unlessEnded } from "./connect-agent.ts";
 import { type Core, nowIso } from "./core.ts";
@@ -14,6 +15,7 @@ import { createRun, MAIN_EXEC } from "./running-vms.ts";
 import { runSaga, type Saga, type SagaFailure, type SagaRecord } from "./saga/saga.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { drainUnread } from "./stream-vm.ts";
+import { isSuspended } from "./suspension.ts";
 
 const BOOT_ID_BYTES = 16;
 
@@ -59,6 +61,7 @@ export const continueStart = async (core: Core, saga: SagaRecord, operation: Ope
   try {
     await startUnderLock(core, { id: vm, saga, operation });
   } catch (error) {
+    if (isSuspended(operation.signal)) throw error;
     // its caller has no other use for it
     if (autoRemove || (afterCreate && operation.signal.aborted)) await removeVm(core, vm, { force: true });
     throw error;
@@ -71,10 +74,22 @@ const startUnderLock = async (core: Core, what: { id: VmId; saga: SagaRecord; op
   using _lock = await core.vmLocks.acquire(id, { signal: operation.signal });
   if (core.vms.get(id)?.state === "running" && core.running.get(id) !== null) return;
   const context = startContext(core, saga, operation);
-  await runSaga(START_SAGA, {
-    ...{ context, record: saga, log: core.sagas, signal: operation.signal, checkpoint: core.checkpoint },
-    onStep: (name) => context.stopwatch.phase(name),
-  });
+  try {
+    await runSaga(START_SAGA, {
+      ...{ context, record: saga, log: core.sagas, signal: operation.signal, checkpoint: core.checkpoint },
+      onStep: (name) => context.stopwatch.phase(name),
+    });
+  } finally {
+    if (isSuspended(operation.signal)) await letGo(context);
+  }
+};
+
+/** A guest that has booted runs on: the next daemon finds it. */
+const letGo = async ({ booted }: StartContext): Promise<void> => {
+  if (booted === null) return;
+  await booted.vmm.detach();
+  await booted.session[Symbol.asyncDispose]();
+  await booted.log.close();
 };
 
 export const startContext = (core: Core, saga: SagaRecord, operation: OperationContext): StartContext => ({
@@ -110,18 +125,22 @@ const claim = async (context: StartContext): Promise<unknown> => {
 
 const giveBack = ({ core, id, operation }: StartContext, failure: SagaFailure): void => {
   const record = core.vms.get(id);
-  if (record?.state === "starting" && record.operation === operation.id) {
+  // it may be live already: a daemon died before it wrote down that the start was done, and the VM died with it
+  if (record !== null && LIVE_STATES.has(record.state) && record.operation === operation.id) {
     const error = { code: failure.code, detail: failure.detail };
-    core.vms.change(id, { state: "failed", error, finishedAt: nowIso(core), vmm: null, operation: null }, { from: ["starting"] });
+    core.vms.change(id, { state: "failed", error, finishedAt: nowIso(core), vmm: null, operation: null }, { from: [record.state] });
   }
   core.running.failStart(id, new KilnError(failure.code, failure.detail, { object: record?.name }));
 };
+
+/** Its phases are not the start's own. */
+const bareWork = ({ signal, id }: OperationContext): WorkOptions => ({ signal, operation: id });
 
 const boot = async (context: StartContext): Promise<unknown> => {
   const { core, operation, stopwatch } = context;
   await endBoot(context);
   const record = requireRecord(context);
-  context.files ??= await prepareFiles(core, record, operation.signal);
+  context.files ??= await prepareFiles(core, record, bareWork(operation));
   const { booted, steps } = await bootVm({ core, record, operation, stopwatch }, context.files);
   context.booted = booted;
   context.steps = steps;
@@ -204,7 +223,7 @@ export const START_SAGA: Saga<StartContext> = {
     {
       name: "disks",
       run: async (context) => {
-        context.files = await prepareFiles(context.core, requireRecord(context), context.operation.signal);
+        context.files = await prepareFiles(context.core, requireRecord(context), bareWork(context.operation));
       },
     },
     { name: "boot", run: boot, resume: takeUpBoot, undo: endAll },

@@ -1,4 +1,5 @@
 import { KilnError, type OperationView, type VmId } from "@kiln/protocol";
+import { abortable } from "@kiln/std";
 import { type Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
 import { powerOff } from "./follow-run.ts";
@@ -52,37 +53,51 @@ const stop = async ({ core, id, timeoutMs, operation }: StopContext): Promise<vo
   const run = core.running.get(id);
   const record = core.vms.get(id);
   if (run === null || record === null) return;
+  const isFirst = run.ending === null;
   run.ending ??= "stop";
-  if (record.state === "paused") await run.vmm.resume({ signal: operation.signal });
-  if (run.main === null) await powerOff(core, run);
-  else await endCommand(core, run, { stopSignal: record.stopSignal, timeoutMs });
-  await run.finished.promise;
+  try {
+    if (record.state === "paused") await run.vmm.resume({ signal: operation.signal });
+    if (run.main === null) await powerOff(core, run);
+    else await endCommand(core, run, { stopSignal: record.stopSignal, timeoutMs, signal: operation.signal });
+    await abortable(run.finished.promise, operation.signal);
+  } catch (error) {
+    // whatever ends it from now on is not this stop
+    if (isFirst) run.ending = null;
+    throw error;
+  }
 };
 
-/** A guest that was asked to end is not asked to go on: there is nothing to take back. */
+/** A guest that was asked to end is not asked to go on: there is nothing to take back, and a cancel only stops the waiting and the killing. */
 export const STOP_SAGA: Saga<StopContext> = { name: "vm.stop", onFailure: "carry on", steps: [{ name: "stop", run: stop }] };
 
-const endCommand = async (core: Core, run: RunningVm, options: { stopSignal: string; timeoutMs: number }): Promise<void> => {
-  if (await endsAfter(core, run, { name: options.stopSignal, ms: options.timeoutMs })) return;
-  if (await endsAfter(core, run, { name: "SIGKILL", ms: KILL_MS })) return;
+const endCommand = async (
+  core: Core,
+  run: RunningVm,
+  options: { stopSignal: string; timeoutMs: number; signal: AbortSignal },
+): Promise<void> => {
+  const { stopSignal, timeoutMs, signal } = options;
+  if (await endsAfter(core, run, { name: stopSignal, ms: timeoutMs, signal })) return;
+  if (await endsAfter(core, run, { name: "SIGKILL", ms: KILL_MS, signal })) return;
   await powerOff(core, run);
 };
 
-/** Sends a signal to the command; whether it ended within `ms`. Its follower then powers the guest off. */
-const endsAfter = async (core: Core, run: RunningVm, signal: { name: string; ms: number }): Promise<boolean> => {
+/** Sends a signal to the command; whether it ended within `ms`. Its follower then powers the guest off. Throws when the caller leaves. */
+const endsAfter = async (core: Core, run: RunningVm, send: { name: string; ms: number; signal: AbortSignal }): Promise<boolean> => {
+  send.signal.throwIfAborted();
   try {
-    await run.main?.sendSignal(signal.name);
+    await run.main?.sendSignal(send.name);
   } catch (error) {
-    core.journal.warn({ vm: run.id, signal: signal.name, error: String(error) }, "a signal did not reach the guest");
+    core.journal.warn({ vm: run.id, signal: send.name, error: String(error) }, "a signal did not reach the guest");
   }
   const timer = new AbortController();
-  const timedOut = core.clock.sleep(signal.ms, { signal: timer.signal }).then(
+  const timedOut = core.clock.sleep(send.ms, { signal: AbortSignal.any([timer.signal, send.signal]) }).then(
     () => false,
     () => false,
   );
   const ended = Promise.race([run.commandExited.promise, run.finished.promise]).then(() => true);
   const result = await Promise.race([ended, timedOut]);
   timer.abort();
+  if (!result) send.signal.throwIfAborted();
   return result;
 };
 

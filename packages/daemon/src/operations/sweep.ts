@@ -18,8 +18,19 @@ export const sweepUnused = async (core: Core): Promise<readonly Swept[]> => {
     swept.push({ kind: "rootfs", id: key, diskBytes: core.rootfsFiles.removeNow(key) });
   }
   for (const { digest, diskBytes } of await collectContent(core)) swept.push({ kind: "blob", id: digest, diskBytes });
-  if (swept.length > 0) core.journal.info({ removed: swept.length, bytes: swept.reduce((sum, one) => sum + one.diskBytes, 0) }, "swept");
+  if (swept.length > 0) tellSwept(core, swept);
   return swept;
+};
+
+const tellSwept = (core: Core, swept: readonly Swept[]): void => {
+  const diskBytes = swept.reduce((sum, one) => sum + one.diskBytes, 0);
+  const count = (kind: Swept["kind"]): number => swept.filter((one) => one.kind === kind).length;
+  core.events.append({
+    type: "content.swept",
+    subject: "content",
+    data: { id: null, rootfs: count("rootfs"), blobs: count("blob"), diskBytes },
+  });
+  core.journal.info({ removed: swept.length, bytes: diskBytes }, "swept");
 };
 
 const SWEEP_EVERY_MS = 10 * 60_000;

@@ -115,7 +115,7 @@ export class Pipeline {
     { context, find }: { context: WorkContext; find: () => Promise<ImageRecord | null> },
   ): Promise<ImageRecord> {
     const { reference, platform, credentials, plainHttp } = wanted;
-    using lease = this.#parts.leases.begin();
+    using lease = this.#parts.leases.begin(context.operation);
     const request = { ...buildOptions(context), credentials, plainHttp };
     const present = await find();
     // a name that leads where it led costs one question, and nothing is fetched
@@ -123,7 +123,7 @@ export class Pipeline {
     try {
       const fetched = await source.fetch(reference, {
         ...{ ...request, platform, lease, onParts: (parts: readonly OperationPart[]) => context.parts(parts) },
-        share: (work, options) => this.#shareBlob(work, options),
+        share: (work, options) => this.#shareBlob(work, { ...options, operation: context.operation }),
       });
       await this.#parts.checkpoint("image.fetched");
       return this.recordImage(reference, fetched);
@@ -135,7 +135,8 @@ export class Pipeline {
   }
 
   /** A blob is fetched once for all who want it, whatever image they want it for. */
-  async #shareBlob(work: BlobWork, { signal, onProgress }: Parameters<ShareBlob>[1]): Promise<ContentInfo> {
+  async #shareBlob(work: BlobWork, options: Parameters<ShareBlob>[1] & Pick<WorkContext, "operation">): Promise<ContentInfo> {
+    const { signal, onProgress, operation } = options;
     return this.#parts.work.run(
       {
         kind: "blob.fetch",
@@ -145,7 +146,7 @@ export class Pipeline {
         make: (context) => work.make({ signal: context.signal, report: (progress) => context.report(progress) }),
         describe: (info) => info.digest,
       },
-      { signal, onProgress: ({ progress }) => (progress === null ? undefined : onProgress(progress)) },
+      { signal, operation, onProgress: ({ progress }) => (progress === null ? undefined : onProgress(progress)) },
     );
   }
 
@@ -184,7 +185,7 @@ export class Pipeline {
           return null;
         },
         make: async (context) => {
-          using lease = leases.begin();
+          using lease = leases.begin(context.operation);
           for (const { digest } of image.image.layers) lease.hold(digest);
           if (!(await content.isComplete(image.image))) {
             throw new KilnError("IMAGE_CONTENT_MISSING", `layers of ${image.reference} are not in the content store`, {

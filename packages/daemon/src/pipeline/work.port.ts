@@ -1,4 +1,4 @@
-import type { OperationKind, OperationPart, Progress } from "@kiln/protocol";
+import type { OperationId, OperationKind, OperationPart, Progress } from "@kiln/protocol";
 
 /** What work tells those who wait for it. */
 export interface WorkProgress {
@@ -8,6 +8,8 @@ export interface WorkProgress {
 }
 
 export interface WorkContext {
+  /** What the work is to those who look: further work that it needs is done for it. */
+  readonly operation: OperationId;
   /** Aborts when the last caller has left. */
   readonly signal: AbortSignal;
   phase(name: string): void;
@@ -30,6 +32,8 @@ export interface Work<Result> {
 
 export interface WorkOptions {
   readonly signal: AbortSignal;
+  /** Who asks, where it is an operation. */
+  readonly operation?: OperationId;
   readonly onProgress?: ((progress: WorkProgress) => void) | undefined;
 }
 

@@ -1,4 +1,4 @@
-import type { OperationView } from "@kiln/protocol";
+import type { EventDraft, OperationView } from "@kiln/protocol";
 import { type Database, declareWrite } from "./database.ts";
 
 /** Ended operations that are kept. */
@@ -6,7 +6,17 @@ const KEPT_OPERATIONS = 2000;
 
 const [INSERT, UPDATE, TRIM] = [declareWrite("operation.insert"), declareWrite("operation.update"), declareWrite("operation.trim")];
 
-const parseRow = (row: Record<string, unknown>): OperationView => JSON.parse(String(row["record"])) as OperationView;
+/** Operations of the first version have no parent and no waits. */
+const parseRow = (row: Record<string, unknown>): OperationView => ({
+  ...{ parent: null, waits: [] },
+  ...(JSON.parse(String(row["record"])) as Omit<OperationView, "parent" | "waits">),
+});
+
+interface Insert {
+  readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
+  readonly saga: { readonly operation: string } | null;
+  readonly event: EventDraft | null;
+}
 
 /** Implements operations/store.port.ts, which ranks above it. */
 export class SqliteOperationStore {
@@ -16,25 +26,27 @@ export class SqliteOperationStore {
     this.#database = database;
   }
 
-  insert(view: OperationView, how: { idempotency: { key: string; fingerprint: string } | null; saga: { operation: string } | null }): void {
-    const { idempotency, saga } = how;
-    this.#database.write(INSERT, (run) => {
+  insert(view: OperationView, how: Insert): void {
+    const { idempotency, saga, event } = how;
+    this.#database.write(INSERT, (run, tell) => {
       run(
         "INSERT INTO operations (id, started_at, active, record, idempotency_key, fingerprint) VALUES (?, ?, 1, ?, ?, ?)",
         ...[view.id, view.startedAt, JSON.stringify(view), idempotency?.key ?? null, idempotency?.fingerprint ?? null],
       );
       if (saga !== null) run("INSERT INTO sagas (operation, record) VALUES (?, ?)", view.id, JSON.stringify(saga));
+      if (event !== null) tell(event);
     });
   }
 
-  update(view: OperationView): void {
+  update(view: OperationView, event: EventDraft | null): void {
     const active = view.state === "queued" || view.state === "running" ? 1 : 0;
-    this.#database.write(UPDATE, (run) => {
+    this.#database.write(UPDATE, (run, tell) => {
       run("UPDATE operations SET active = ?, record = ? WHERE id = ?", active, JSON.stringify(view), view.id);
       // a saga that could not be taken back stays for the next daemon
       if (active === 0) {
         run("DELETE FROM sagas WHERE operation = ? AND json_extract(record, '$.failure') IS NULL", view.id);
       }
+      if (event !== null) tell(event);
     });
   }
 

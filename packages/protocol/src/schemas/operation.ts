@@ -33,6 +33,14 @@ export const operationPart = z.object({
 });
 export type OperationPart = z.output<typeof operationPart>;
 
+export const operationWait = z.object({
+  /** capacity: memory and CPUs for a VM; boot: a core for a boot. */
+  for: z.enum(["capacity", "boot"]),
+  position: z.int(),
+  ms: z.number().nullable(),
+});
+export type OperationWait = z.output<typeof operationWait>;
+
 export const operationView = z.object({
   id: z.string(),
   kind: z.enum(OPERATION_KINDS),
@@ -46,6 +54,10 @@ export const operationView = z.object({
   parts: z.array(operationPart).default([]),
   waiters: z.int(),
   joined: z.string().nullable(),
+  /** The operation that asked for it; null where a caller did. */
+  parent: z.string().nullable().default(null),
+  /** Each queue it stood in: its place when it came, and how long; null while it stands there, or a crash has lost it. */
+  waits: z.array(operationWait).default([]),
   startedAt: z.string(),
   finishedAt: z.string().nullable(),
   phases: z.array(z.object({ name: z.string(), ms: z.number() })),

@@ -46,6 +46,8 @@ export const anOperation = (fields: Partial<OperationView> = {}): OperationView 
   parts: [],
   waiters: 1,
   joined: null,
+  parent: null,
+  waits: [],
   startedAt: "2026-11-21T10:00:00.000Z",
   finishedAt: fields.state === "running" || fields.state === "queued" ? null : "2026-11-21T10:00:01.000Z",
   phases: [],

@@ -1,4 +1,5 @@
 import { asKilnError, type ErrorCode, KilnError } from "@kiln/protocol";
+import { isSuspended, SUSPENSION } from "../suspension.ts";
 
 /** Why a saga is taken back. */
 export interface SagaFailure {
@@ -73,7 +74,7 @@ export const sagaPoints = <Context>(saga: Saga<Context>): readonly string[] =>
  * Runs a saga from where its record says it stands. Once it is done its record goes with the operation's end, or gives
  * way to the saga that follows. A failure or an abort takes back every step that was begun, the last first, and is
  * thrown; then the log forgets it. Where taking back fails too, the log keeps the saga for the next daemon, and the
- * error says so.
+ * error says so. Suspended, it stops where it stands and throws SUSPENSION: the log has it for the next daemon.
  */
 export const runSaga = async <Context>(saga: Saga<Context>, run: SagaRun<Context>): Promise<void> => {
   const progress = new Progress(saga, run);
@@ -114,6 +115,7 @@ class Progress<Context> {
     try {
       for (const step of this.#saga.steps) await this.advance(step);
     } catch (thrown) {
+      if (isSuspended(this.#run.signal)) throw SUSPENSION;
       const error = asKilnError(thrown);
       await this.takeBack(error);
       throw error;
@@ -127,6 +129,7 @@ class Progress<Context> {
       try {
         await this.advance(step);
       } catch (error) {
+        if (isSuspended(this.#run.signal)) throw SUSPENSION;
         failures.push(asKilnError(error));
       }
     }

@@ -11,6 +11,7 @@ import type { KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
 import { Pipeline } from "../../pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "../../store/artifact-store.ts";
 import { Database } from "../../store/database.ts";
+import { SqliteEventLog } from "../../store/event-log.ts";
 import { SqliteOperationStore } from "../../store/operation-store.ts";
 import { SqliteSagaLog } from "../../store/saga-log.ts";
 import { DirectoryVmDisks } from "../../store/vm-disks.ts";
@@ -23,7 +24,9 @@ import { BootAdmission, RunAdmission } from "../admission.ts";
 import type { Core } from "../core.ts";
 import { beginCreateVm } from "../create-vm.ts";
 import { RecordedWork } from "../joined-work.ts";
+import { adoptVms } from "../adopt-vms.ts";
 import { Operations } from "../operations.ts";
+import { findInterrupted, forgiveResumes, resumeOperations } from "../resume-operations.ts";
 import { RunningVms } from "../running-vms.ts";
 import type { SagaRecord } from "../saga/saga.ts";
 
@@ -49,6 +52,8 @@ export interface FakeCore extends AsyncDisposable {
   create(request: Partial<CreateVmRequest> & { name: string }): OperationView;
   /** Ends this daemon as a crash would, and gives the core of the next one on the same records. */
   restart(): Core;
+  /** Ends this daemon in order, and gives the core of the next one, which has adopted and resumed what it found. */
+  handOver(): Promise<Core>;
   /** The operation once it has ended. */
   ended(operation: OperationView): Promise<OperationView>;
   vm(name: string): VmView | null;
@@ -59,31 +64,43 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
   const host = new FakeHost(options);
   const counts = { pulls: 0, rootfs: 0, kernels: 0 };
   let stop = new AbortController();
-  const core = composeFake({ root, host, counts, options, stopping: stop.signal });
+  const { core, composeWork } = composeFake({ root, host, counts, options, stopping: stop.signal });
   let current = core;
+  const restart = (): Core => {
+    stop.abort();
+    for (const run of current.running.list()) void run.log.close();
+    stop = new AbortController();
+    const fresh = { running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), boots: new BootAdmission(core.boots.limit) };
+    current = { ...current, ...fresh, stopping: stop.signal };
+    return current;
+  };
   return {
     core,
     host,
     counts,
     create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), NOBODY),
-    restart: () => {
-      stop.abort();
-      for (const run of current.running.list()) void run.log.close();
-      stop = new AbortController();
-      const fresh = { running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), boots: new BootAdmission(core.boots.limit) };
-      current = { ...current, ...fresh, stopping: stop.signal };
+    restart,
+    handOver: async () => {
+      current.operations.suspendAll();
+      await current.operations.drain();
+      forgiveResumes(current);
+      current = { ...restart(), ...composeWork() };
+      const interrupted = findInterrupted(current);
+      current.operations.failInterrupted(interrupted.operations);
+      await adoptVms(current, interrupted.vms);
+      resumeOperations(current, interrupted);
       return current;
     },
-    ended: (operation) => core.operations.wait(operation.id, { signal: never }),
+    ended: (operation) => current.operations.wait(operation.id, { signal: never }),
     vm: (name) => {
       const record = core.vms.find(name);
       return record === null ? null : toVmView(record);
     },
     [Symbol.asyncDispose]: async () => {
-      core.operations.cancelAll();
+      current.operations.cancelAll();
       for (const machine of host.machines) machine.end({ reason: "killed" });
       await Promise.all(current.running.list().map((run) => run.finished.promise));
-      await core.operations.drain();
+      await current.operations.drain();
       await rm(root, { recursive: true, force: true });
     },
   };
@@ -95,7 +112,7 @@ const composeFake = (parts: {
   counts: FakeCore["counts"];
   options: FakeCoreOptions;
   stopping: AbortSignal;
-}): Core => {
+}): { core: Core; composeWork: () => Pick<Core, "operations" | "pipeline"> } => {
   const { root, host, counts, options, stopping } = parts;
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
@@ -103,27 +120,32 @@ const composeFake = (parts: {
   const capacity = { memoryBytes: options.memoryBytes ?? 1024 * 512 * MIB, cpus: 100_000, diskBytes: 2 ** 50 };
   const vms: SqliteVmStore = new SqliteVmStore(database, { onFreed: () => admission.freed() });
   const admission = new RunAdmission(vms, capacity);
-  const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
   const leases = new ContentLeases(clock);
   const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
   const checkpoint = async (): Promise<void> => undefined;
-  const pipeline = new Pipeline({
-    ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
-    sources: [fakeSource(counts, options.pull ?? (async () => undefined))],
-    content: { isComplete: async () => true },
-    rootfsKey: () => "f".repeat(64),
-    platform: PLATFORM,
-    distinguish: () => "someone",
-  });
+  const composeWork = (): Pick<Core, "operations" | "pipeline"> => {
+    const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
+    const pipeline = new Pipeline({
+      ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
+      sources: [fakeSource(counts, options.pull ?? (async () => undefined))],
+      content: { isComplete: async () => true },
+      rootfsKey: () => "f".repeat(64),
+      platform: PLATFORM,
+      distinguish: () => "someone",
+    });
+    return { operations, pipeline };
+  };
   const disks = fakeDisks(root);
-  return {
+  const core: Core = {
     config: fakeConfig(root, options),
-    ...{ clock, random, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases },
+    ...composeWork(),
+    ...{ clock, random, rootfsFiles, kernelSets, disks, checkpoint, leases },
     platform: PLATFORM,
     blobs: { list: async function* () {}, removeNow: () => 0 },
     journal: SILENT,
     stopping,
     ...{ vms, capacity, admission },
+    events: new SqliteEventLog(database),
     sagas: new SqliteSagaLog<SagaRecord>(database),
     images: artifacts,
     kernels: artifacts,
@@ -134,6 +156,7 @@ const composeFake = (parts: {
     vmLocks: new KeyedLock<VmId>(),
     boots: new BootAdmission(options.bootsLimit ?? 4),
   };
+  return { core, composeWork };
 };
 
 const fakeConfig = (root: string, options: FakeCoreOptions) =>

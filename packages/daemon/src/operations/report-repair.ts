@@ -1,0 +1,15 @@
+import type { Core } from "./core.ts";
+
+export interface Repair {
+  /** A VM's name, a path in the home, an artifact's key. */
+  readonly subject: string;
+  readonly id: string | null;
+  /** What was not as the records said. */
+  readonly found: string;
+  /** How they agree again. */
+  readonly did: string;
+}
+
+/** Tells of a difference between the records and the system, now repaired. */
+export const reportRepair = (core: Pick<Core, "events">, { subject, id, found, did }: Repair): void =>
+  core.events.append({ type: "drift.repaired", subject, data: { id, found, did } });
