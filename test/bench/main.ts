@@ -40,14 +40,16 @@ const print = (value: object, text: string): void => {
 
 const describe = (figure: Figure): string => {
   const ratios = Object.entries(figure.ratios).map(([peer, ratio]) => `${ratio}x ${peer}`);
-  const goal =
-    figure.goal === null ? "no goal" : `goal ${figure.goal.field} <= ${figure.goal.max}: ${figure.met === true ? "met" : "MISSED"}`;
+  const goals = figure.goals ?? (figure.goal === null ? [] : [figure.goal]);
+  const wanted = goals.map(({ field, max }) => `${field} <= ${max}`).join(" and ");
+  const goal = goals.length === 0 ? "no goal" : `goal ${wanted}: ${figure.met === true ? "met" : "MISSED"}`;
   const details = Object.entries(figure.details).map(([name, value]) => `${name}=${value}`);
   return [
     `${figure.name}: p50 ${figure.p50} ms, p99 ${figure.p99} ms, n ${figure.n}, failures ${figure.failures}`,
     ...ratios,
     goal,
     ...details,
+    ...figure.skipped.map((peer) => `skipped: ${peer}`),
   ].join("\n    ");
 };
 

@@ -31,3 +31,20 @@ test("a goal is missed above its limit, and where there is no figure", () => {
   assert.equal(compare({ name: "x", ours: samples(14), theirs: { floor: samples(10) }, goal }).met, false);
   assert.equal(compare({ name: "x", ours: samples(14), theirs: { floor: { ms: [], failures: 1 } }, goal }).met, false);
 });
+
+test("of several goals all have to be met", () => {
+  const samples = (ms: number) => ({ ms: [ms], failures: 0 });
+  const both = (max: number) =>
+    compare({
+      name: "x",
+      ours: samples(10),
+      theirs: { floor: samples(8), other: samples(40) },
+      goal: { field: "floor", max: 1.5 },
+      furtherGoals: [{ field: "other", max }],
+    });
+  assert.deepEqual([both(0.25).met, both(0.24).met], [true, false]);
+  assert.deepEqual(both(0.25).goals, [
+    { field: "floor", max: 1.5 },
+    { field: "other", max: 0.25 },
+  ]);
+});
