@@ -120,6 +120,12 @@ export const ROUTES: readonly Route[] = [
     response: "application/x-ndjson",
   }),
   route("post", "/v1/operations/:id/cancel", { summary: "Asks an operation to stop", status: 202, response: operationView }),
+  route("get", "/v1/events", {
+    summary:
+      "What happened and happens, as server-sent events. `since=` or Last-Event-ID: a cursor, or a time; `until=now` or a time; `type=`, `subject=`",
+    status: 200,
+    response: "text/event-stream",
+  }),
 ];
 
 /** WebSockets have no place in OpenAPI; their messages are described in streams.ts. */

@@ -1,6 +1,7 @@
 /** Kiln's SDK: browsers and Node. In Node, `@kiln/sdk/node` adds the Unix socket. */
 export { type CallOptions } from "./api-client.ts";
 export { CommandSession, type CommandExit } from "./command-session.ts";
+export type { EventOptions } from "./event-stream.ts";
 export { FetchTransport, type FetchTransportOptions } from "./fetch-transport.ts";
 export { Kiln } from "./kiln.ts";
 export type { OutputChunk } from "./output-buffer.ts";

@@ -1,6 +1,7 @@
-import type { DaemonStatus, DfReport, DoctorReport, KernelView, PruneReport, PruneRequest } from "@kiln/protocol";
+import type { DaemonStatus, DfReport, DoctorReport, KernelView, KilnEvent, PruneReport, PruneRequest } from "@kiln/protocol";
 import { systemClock, systemRandom, type Clock, type RandomSource } from "@kiln/std";
 import { ApiClient, type CallOptions } from "./api-client.ts";
+import { type EventOptions, readEvents } from "./event-stream.ts";
 import { Images } from "./resources/images.ts";
 import { Operations } from "./resources/operations.ts";
 import { Vms } from "./resources/vms.ts";
@@ -52,6 +53,11 @@ export class Kiln implements Disposable {
   /** Removes what nobody uses: unless told, VMs that have ended, old kernels, and blobs that no image has. */
   prune(request: PruneRequest = {}, options: CallOptions = {}): Promise<PruneReport> {
     return this.#api.json("POST", "/v1/prune", { json: request, signal: options.signal });
+  }
+
+  /** What happened and happens in this home, each event once, whatever becomes of connections and daemons. */
+  events(options: EventOptions = {}): AsyncGenerator<KilnEvent> {
+    return readEvents(this.#api, options);
   }
 
   [Symbol.dispose](): void {

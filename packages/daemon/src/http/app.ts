@@ -1,6 +1,7 @@
 import { asKilnError, KilnError, LIMITS, toProblem } from "@kiln/protocol";
 import { Hono } from "hono";
 import { contentRoutes } from "./content-routes.ts";
+import { eventRoutes } from "./event-routes.ts";
 import { hostRoutes } from "./host-routes.ts";
 import { imageRoutes } from "./image-routes.ts";
 import { operationRoutes } from "./operation-routes.ts";
@@ -23,6 +24,7 @@ export const createApp = (parts: ApiParts): Hono => {
   app.route("/v1/content", contentRoutes(parts));
   app.route("/v1/vms", vmRoutes(parts));
   app.route("/v1/operations", operationRoutes(parts.core));
+  app.route("/v1/events", eventRoutes(parts.core));
   app.notFound((context) =>
     problemResponse(new KilnError("NOT_FOUND", `there is no ${context.req.method} ${context.req.path} in this API`)),
   );

@@ -1,7 +1,7 @@
 import { Hono } from "hono";
-import { stream } from "hono/streaming";
 import type { Core } from "../operations/core.ts";
 import { parameter } from "./parse.ts";
+import { streamBody } from "./streaming.ts";
 
 export const operationRoutes = (core: Core): Hono =>
   new Hono()
@@ -15,10 +15,8 @@ export const operationRoutes = (core: Core): Hono =>
       const id = parameter(context, "id");
       core.operations.get(id);
       context.header("content-type", "application/x-ndjson");
-      return stream(context, async (out) => {
-        const left = new AbortController();
-        out.onAbort(() => left.abort());
-        for await (const view of core.operations.watch(id, { signal: left.signal })) await out.writeln(JSON.stringify(view));
+      return streamBody(context, core, async (out, signal) => {
+        for await (const view of core.operations.watch(id, { signal })) await out.writeln(JSON.stringify(view));
       });
     })
     .post("/:id/cancel", (context) => context.json(core.operations.cancel(parameter(context, "id")), 202));

@@ -1,6 +1,5 @@
 import { createVmRequest, encodeDataFrame, killVmRequest, LENGTH_PREFIX_BYTES, stopVmRequest } from "@kiln/protocol";
 import { type Context, Hono } from "hono";
-import { stream } from "hono/streaming";
 import { z } from "zod";
 import { beginCreateVm } from "../operations/create-vm.ts";
 import { getVm } from "../operations/find-vm.ts";
@@ -13,6 +12,7 @@ import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView, vmViewText } from "../vms/record.ts";
 import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody, parseWith, requestFacts } from "./parse.ts";
+import { streamBody } from "./streaming.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
@@ -57,10 +57,8 @@ const streamLog = (context: Context, { core }: Pick<ApiParts, "core">): Response
   const record = getVm(core.vms, parameter(context, "vm"));
   const query = parseWith(logQuery, context.req.query());
   context.header("content-type", "application/vnd.kiln.stream");
-  return stream(context, async (out) => {
-    const left = new AbortController();
-    out.onAbort(() => left.abort());
-    for await (const chunk of readLog(core, record, { ...query, from: query, signal: left.signal })) {
+  return streamBody(context, core, async (out, signal) => {
+    for await (const chunk of readLog(core, record, { ...query, from: query, signal })) {
       const frame = encodeDataFrame(chunk);
       const length = new Uint8Array(LENGTH_PREFIX_BYTES);
       new DataView(length.buffer).setUint32(0, frame.length, true);

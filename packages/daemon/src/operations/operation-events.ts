@@ -7,7 +7,8 @@ export const operationEvent = (before: OperationView | null, after: OperationVie
   if (after.finishedAt !== null) {
     const type = after.state === "succeeded" || after.state === "cancelled" ? after.state : "failed";
     const { phases, waits, result, error } = after;
-    return { type: `operation.${type}`, subject, data: { id, kind, joined, phases, waits, result, error } };
+    const ms = Date.parse(after.finishedAt) - Date.parse(after.startedAt);
+    return { type: `operation.${type}`, subject, data: { id, kind, joined, ms, phases, waits, result, error } };
   }
   const wait = after.waits.at(-1);
   if (before.state === after.state || wait === undefined) return null;

@@ -1,0 +1,9 @@
+/** Limits of the use cases, each with its reason. */
+export const OPERATION_LIMITS = {
+  /** Events read from the journal at once: all that is kept in memory for a client, however slow it is. */
+  eventBatch: 256,
+  /** Between signs of life of a quiet stream of events: proxies end what is silent for half a minute. */
+  eventKeepAliveMs: 15_000,
+  /** The newest events that an explanation brings along. */
+  explainedEvents: 50,
+} as const;
