@@ -17,6 +17,7 @@ export class HiddenPaths {
 
   /** Whether a file of a lower layer is hidden. */
   hides(names: readonly RawName[]): boolean {
+    if (this.#at.size === 0 && this.#below.size === 0) return false;
     const path = join(names);
     if (this.#wanted.has(path)) return false;
     if (this.#at.has(path) || this.#below.has("")) return true;

@@ -80,7 +80,8 @@ export class LayeredImage {
       records.push(record);
       return record.does === "file" && !this.#hidden.hides(record.names) ? record : null;
     };
-    return this.#input(read, () => this.#hidden.add(records));
+    // below the lowest there is nothing to hide
+    return this.#input(read, () => (layer === 0 ? undefined : this.#hidden.add(records)));
   }
 
   #count(entry: TarEntry, names: number): void {
@@ -128,8 +129,9 @@ export class LayeredImage {
   /** Written content that no name leads to in the end. */
   #freedExtents(used: ReadonlySet<FileContent>): Extent[] {
     const freed: Extent[] = [];
-    for (const record of this.#layers.flat()) {
-      if (record.does === "file" && record.content !== null && !used.has(record.content)) freed.push(...record.content.extents);
+    for (const records of this.#layers) {
+      for (const record of records)
+        if (record.does === "file" && record.content !== null && !used.has(record.content)) freed.push(...record.content.extents);
     }
     return freed;
   }

@@ -14,6 +14,7 @@ export interface NumberedDirectory {
 
 export interface Numbering {
   readonly inodeOf: ReadonlyMap<FsNode, number>;
+  /** Of those that have more than one. */
   readonly linksOf: ReadonlyMap<FsNode, number>;
   /** Every directory, parents first. */
   readonly directories: readonly NumberedDirectory[];
@@ -43,18 +44,16 @@ export const numberTree = (root: DirectoryNode): Numbering => {
     linksOf.set(node, directoryLinks(children));
     const below: { node: DirectoryNode; parent: number }[] = [];
     for (const [, child] of children) {
-      if (!inodeOf.has(child)) {
-        inodeOf.set(child, next);
-        next += 1;
-      }
-      if (child.kind === "directory") {
-        below.push({ node: child, parent: inode });
+      if (inodeOf.has(child)) {
+        const links = (linksOf.get(child) ?? 1) + 1;
+        if (links > MAX_LINKS)
+          throw new Ext4Error("TOO_MANY_LINKS", `${rawNameText(pathOf(child, root))} has more than ${MAX_LINKS} hard links`);
+        linksOf.set(child, links);
         continue;
       }
-      const links = (linksOf.get(child) ?? 0) + 1;
-      if (links > MAX_LINKS)
-        throw new Ext4Error("TOO_MANY_LINKS", `${rawNameText(pathOf(child, root))} has more than ${MAX_LINKS} hard links`);
-      linksOf.set(child, links);
+      inodeOf.set(child, next);
+      next += 1;
+      if (child.kind === "directory") below.push({ node: child, parent: inode });
     }
     waiting.push(...below.reverse());
   }
