@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { lstatSync, readdirSync } from "node:fs";
+import { lstatSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { buildTar } from "../tar/tar-writer.fixture.ts";
@@ -50,6 +50,17 @@ test("a directory of 50,000 entries has an index, and the kernel finds each name
 test("long names and bytes that are no UTF-8 are found in an index of two levels", { skip: skipMount }, () => {
   const dump = buildDirectory(numbered(12_000, (index) => `${"\xff\x80\xe9n".repeat(62)}${String(index).padStart(7, "0")}`));
   assert.match(dump, /Indirect levels: 1/);
+});
+
+test("I9: an index is the same, in whatever order the names come", () => {
+  const names = numbered(2000, (index) => `name ${index}`);
+  const [forth, back] = [names, names.toReversed()].map((order) =>
+    withScratch((scratch) => {
+      buildImage(join(scratch, "image"), [buildTar(order.map((name) => ({ path: `d/${name}` })))]);
+      return readFileSync(join(scratch, "image"));
+    }),
+  );
+  assert.ok(back !== undefined && forth?.equals(back));
 });
 
 test("a directory has an index as soon as it has more than two blocks", { skip: skipMount }, () => {

@@ -51,7 +51,8 @@ const octal = (value: number, length: number): string =>
 /** Recomputes the checksum of a header that a test has changed. */
 export const sealHeader = (header: Buffer): Buffer => {
   header.fill(" ", 148, 156);
-  const sum = header.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+  let sum = 0;
+  for (let at = 0; at < 512; at += 1) sum += header[at] ?? 0;
   header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");
   return header;
 };
