@@ -1,6 +1,7 @@
 import { asKilnError, KilnError, type VmId } from "@kiln/protocol";
 import type { VmmRef } from "../vms/driver.port.ts";
 import type { VmRecord } from "../vms/record.ts";
+import { removeAfterReturn } from "./client-return.ts";
 import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { followRun, powerOff } from "./follow-run.ts";
@@ -25,6 +26,7 @@ const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
     if (record.state === "deleting") await finishRemoval(core, record);
     else if (record.state === "starting") await undoStart(core, record);
     else if (record.state === "running" || record.state === "paused" || record.state === "stopping") await takeOver(core, record);
+    else if (record.state !== "created" && record.autoRemove) void removeAfterReturn(core, record);
   } catch (error) {
     core.journal.error({ vm: record.id, error: asKilnError(error).message }, "a VM could not be adopted");
   }
@@ -94,7 +96,7 @@ const connect = async (core: Core, record: VmRecord, how: { ref: VmmRef; signal:
 const writeEnd = async (core: Core, record: VmRecord, error: KilnError): Promise<void> => {
   const end = { state: "failed" as const, error: errorView(error), finishedAt: nowIso(core), vmm: null };
   core.vms.change(record.id, end, { from: [record.state] });
-  if (record.autoRemove) await removeVm(core, record.id, { force: true });
+  if (record.autoRemove) void removeAfterReturn(core, record);
 };
 
 const processes = (count: number): string => (count === 1 ? "a process was" : `${count} processes were`);

@@ -5,6 +5,7 @@ import type { VmmEnd } from "../vms/driver.port.ts";
 import type { LogChunk } from "../vms/log.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
+import { awaitGoodbyes, awaitReturn } from "./client-return.ts";
 import { connectAgent } from "./connect-agent.ts";
 import { removeVm } from "./remove-vm.ts";
 import { MAIN_EXEC, type RunningVm, type VmExit } from "./running-vms.ts";
@@ -15,8 +16,6 @@ const GRACE_MS = 500;
 const POWER_OFF_MS = 15_000;
 const RECONNECT_ATTEMPTS = 3;
 const RECONNECT_MS = 5_000;
-/** A client comes back within a second or two, or not at all. */
-const RETURN_MS = 5_000;
 /** An adopted VMM is looked at four times a second. */
 const END_SEEN_MS = 600;
 const NEVER = new AbortController().signal;
@@ -128,17 +127,6 @@ export const powerOff = async (core: Core, run: RunningVm): Promise<void> => {
   await run.vmm.kill();
 };
 
-/** A VM that goes with its end waits for the client that a daemon's end cut off: it comes back for its output and exit code. */
-const awaitReturn = async (core: Core, run: RunningVm): Promise<void> => {
-  const leftMs = run.takenOverMs === null ? 0 : run.takenOverMs + RETURN_MS - core.clock.monotonicMs();
-  if (leftMs <= 0 || run.ending !== null || core.vms.get(run.id)?.autoRemove !== true) return;
-  const enough = new AbortController();
-  const over = (): void => undefined; // and an abort says that it is no longer waited for
-  const patience = core.clock.sleep(leftMs, { signal: AbortSignal.any([core.stopping, enough.signal]) }).then(over, over);
-  await Promise.race([run.attached.promise, patience]);
-  enough.abort();
-};
-
 /** Whatever fails on the way, those who wait for the end are told of it. */
 const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> => {
   await awaitReturn(core, run);
@@ -152,7 +140,9 @@ const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> =>
     run.finished.resolve(exit);
     await run.log.close();
   }
-  if (record?.autoRemove === true && record.state !== "deleting") await removeVm(core, run.id, { force: true });
+  if (record?.autoRemove !== true || record.state === "deleting") return;
+  await awaitGoodbyes(core, run);
+  await removeVm(core, run.id, { force: true });
 };
 
 const writeExit = (core: Core, record: VmRecord, exit: VmExit): void => {

@@ -35,6 +35,8 @@ export interface RunningVm {
   readonly takenOverMs: number | null;
   /** Settles when a client attaches to its command. */
   readonly attached: Deferred<void>;
+  /** Those that are attached to its command: each settles when its client has gone. */
+  readonly clients: Set<Promise<void>>;
   /** Who reads each exec now: one who finds another here has been replaced. */
   readonly execReaders: Map<string, object>;
   vmmEnd: VmmEnd | null;
@@ -45,6 +47,7 @@ export const createRun = (
 ): RunningVm => ({
   ...parts,
   attached: new Deferred(),
+  clients: new Set(),
   ending: null,
   commandExit: null,
   commandExited: new Deferred(),

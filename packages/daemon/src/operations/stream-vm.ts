@@ -1,4 +1,5 @@
 import { type Exec, KilnError, type StreamKind } from "@kiln/protocol";
+import { Deferred } from "@kiln/std";
 import type { AgentSession, ExecAttachment, GuestExec } from "../vms/agent.port.ts";
 import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
@@ -165,6 +166,8 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
   const { main } = run;
   if (main === null)
     throw new KilnError("VM_NO_COMMAND", `the idle VM ${record.name} has no command to attach to`, { object: record.name });
+  const goodbye = new Deferred<void>();
+  run.clients.add(goodbye.promise);
   const exit = run.finished.promise.then((ended): StreamExit => {
     if (ended.error !== null) throw ended.error;
     return ended;
@@ -176,7 +179,11 @@ export const attachToVm = async (core: Core, reference: string, options: { signa
     output: run.log.read({ follow: true, holds: true, epochOnly: true, signal }),
     exit,
     stdinOffset: null,
-    leave: async () => left.abort(),
+    leave: async () => {
+      left.abort();
+      run.clients.delete(goodbye.promise);
+      goodbye.resolve();
+    },
   };
 };
 
