@@ -15,22 +15,43 @@ const content = (schema: z.ZodType, io: "input" | "output") => ({
   "application/json": { schema: z.toJSONSchema(schema, { io, target: "openapi-3.0" }) },
 });
 
+const IDEMPOTENCY_KEY = {
+  name: "Idempotency-Key",
+  in: "header",
+  required: false,
+  description:
+    "1 to 128 visible ASCII characters. The same key and request again is done once; with another request it is 409. Kept for a day.",
+  schema: { type: "string" },
+};
+
+const WAIT = {
+  name: "wait",
+  in: "query",
+  required: false,
+  description: "true: answers when the operation has ended, with 200, or with its error as a problem",
+  schema: { type: "boolean", default: false },
+};
+
+const parametersOf = ({ path, repeat }: Route): object[] => [
+  ...[...path.matchAll(/:(\w+)/g)].map(([, name]) => ({ name, in: "path", required: true, schema: { type: "string" } })),
+  ...(repeat === "operation" ? [WAIT] : []),
+  ...(repeat === null ? [] : [IDEMPOTENCY_KEY]),
+];
+
 const describeRoute = (route: Route): object => {
-  const parameters = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
-    name,
-    in: "path",
-    required: true,
-    schema: { type: "string" },
-  }));
   const body =
     route.response === null
       ? {}
       : { content: typeof route.response === "string" ? { [route.response]: {} } : content(route.response, "output") };
   return {
     summary: route.summary,
-    parameters,
+    parameters: parametersOf(route),
     ...(route.request === null ? {} : { requestBody: { required: true, content: content(route.request, "input") } }),
-    responses: { [route.status]: { description: route.summary, ...body }, default: problem },
+    responses: {
+      ...(route.repeat === "operation" ? { 200: { description: "The operation has succeeded", ...body } } : {}),
+      [route.status]: { description: route.summary, ...body },
+      default: problem,
+    },
   };
 };
 

@@ -13,6 +13,7 @@ import { RootfsDirectory } from "./content/rootfs-directory.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
 import type { BlobReceiver, ImageImporter } from "./http/parts.ts";
+import type { RequestStore } from "./http/requests.port.ts";
 import { guestPlatform, parsePlatform } from "./images/host-platform.ts";
 import { planImport } from "./images/import-plan.ts";
 import { ContentLeases } from "./images/leases.ts";
@@ -34,6 +35,7 @@ import { Database } from "./store/database.ts";
 import { SqliteEventLog } from "./store/event-log.ts";
 import type { HomePaths } from "./store/home.ts";
 import { SqliteOperationStore } from "./store/operation-store.ts";
+import { SqliteRequestStore } from "./store/request-store.ts";
 import { SqliteSagaLog } from "./store/saga-log.ts";
 import { DirectoryVmDisks } from "./store/vm-disks.ts";
 import { FileLogs } from "./store/vm-log.ts";
@@ -47,6 +49,8 @@ export interface Composition extends AsyncDisposable {
   readonly core: Core;
   readonly blobs: BlobReceiver;
   readonly importer: ImageImporter;
+  /** Answers by idempotency key. */
+  readonly requests: RequestStore;
   /** Aborts the core's `stopping`. */
   readonly beginStop: () => void;
 }
@@ -95,6 +99,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   return {
     core,
     beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
+    requests: new SqliteRequestStore(database),
     ...createUploads(shelf, leases),
     [Symbol.asyncDispose]: async () => {
       await registry[Symbol.asyncDispose]();

@@ -12,10 +12,18 @@ import {
 import { operationView } from "./schemas/operation.ts";
 import { createVmRequest, killVmRequest, stopVmRequest, vmView } from "./schemas/vm.ts";
 
+/**
+ * What makes a mutation that is asked for twice under one idempotency key happen once. `operation`: it begins one, and
+ * the second asker gets that one. `answer`: the answer is kept. `pure`: doing it again changes nothing.
+ */
+export type Repeat = "operation" | "answer" | "pure";
+
 /** One row of the API: what `api/openapi.json` is made from. Paths are as hono writes them. */
 export interface Route {
   readonly method: "get" | "post" | "put" | "delete";
   readonly path: string;
+  /** null for what changes nothing. */
+  readonly repeat: Repeat | null;
   readonly summary: string;
   readonly request: z.ZodType | null;
   readonly status: number;
@@ -23,104 +31,113 @@ export interface Route {
   readonly response: z.ZodType | string | null;
 }
 
-const route = (
-  method: Route["method"],
-  path: string,
-  answer: Omit<Route, "method" | "path" | "request"> & { request?: z.ZodType },
-): Route => ({
+type Answer = Omit<Route, "method" | "path" | "request" | "repeat"> & { readonly request?: z.ZodType };
+
+const get = (path: string, answer: Answer): Route => ({ request: null, ...answer, method: "get", path, repeat: null });
+
+/** A mutation says how it is repeated. */
+const change = (method: "post" | "put" | "delete", path: string, answer: Answer & { readonly repeat: Repeat }): Route => ({
   request: null,
   ...answer,
   method,
   path,
 });
 
+/** A mutation that begins an operation, and with `?wait=true` ends with it. */
+const begin = (method: "post" | "delete", path: string, answer: Omit<Answer, "status" | "response">): Route =>
+  change(method, path, { ...answer, status: 202, response: operationView, repeat: "operation" });
+
 const STREAM = "application/vnd.kiln.stream";
 
 export const ROUTES: readonly Route[] = [
-  route("get", "/v1/daemon", { summary: "The daemon's state, drivers and capacity", status: 200, response: daemonStatus }),
-  route("post", "/v1/daemon/stop", { summary: "Ends the daemon; VMs run on", status: 202, response: z.object({}) }),
-  route("get", "/v1/doctor", { summary: "What of this machine helps or hinders", status: 200, response: doctorReport }),
-  route("get", "/v1/failpoints", { summary: "Names for KILN_FAILPOINT", status: 200, response: z.array(z.string()) }),
-  route("get", "/v1/df", { summary: "What lies on the disk, and what of it no record owns", status: 200, response: dfReport }),
-  route("post", "/v1/prune", {
+  get("/v1/daemon", { summary: "The daemon's state, drivers and capacity", status: 200, response: daemonStatus }),
+  change("post", "/v1/daemon/stop", { repeat: "answer", summary: "Ends the daemon; VMs run on", status: 202, response: z.object({}) }),
+  get("/v1/doctor", { summary: "What of this machine helps or hinders", status: 200, response: doctorReport }),
+  get("/v1/failpoints", { summary: "Names for KILN_FAILPOINT", status: 200, response: z.array(z.string()) }),
+  get("/v1/df", { summary: "What lies on the disk, and what of it no record owns", status: 200, response: dfReport }),
+  change("post", "/v1/prune", {
+    repeat: "answer",
     summary: "Removes what nobody uses, and says what it was",
     request: pruneRequest,
     status: 200,
     response: pruneReport,
   }),
-  route("get", "/v1/kernels", { summary: "Kernel sets", status: 200, response: z.array(kernelView) }),
-  route("get", "/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
-  route("post", "/v1/images/pull", {
-    summary: "Pulls an image and builds its rootfs",
-    request: pullImageRequest,
-    status: 202,
-    response: operationView,
-  }),
-  route("post", "/v1/images/import", {
+  get("/v1/kernels", { summary: "Kernel sets", status: 200, response: z.array(kernelView) }),
+  get("/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
+  begin("post", "/v1/images/pull", { summary: "Pulls an image and builds its rootfs", request: pullImageRequest }),
+  change("post", "/v1/images/import", {
+    repeat: "answer",
     summary: "Names an image whose blobs were put, or says which are missing",
     request: importImageRequest,
     status: 200,
     response: importImageAnswer,
   }),
-  route("post", "/v1/images/tag", { summary: "Gives an image a further name", request: tagImageRequest, status: 200, response: imageView }),
-  route("get", "/v1/images/:reference{.+}", {
+  change("post", "/v1/images/tag", {
+    repeat: "answer",
+    summary: "Gives an image a further name",
+    request: tagImageRequest,
+    status: 200,
+    response: imageView,
+  }),
+  get("/v1/images/:reference{.+}", {
     summary: "One image by name, short name, or digest",
     status: 200,
     response: imageDetails,
   }),
-  route("delete", "/v1/images/:reference{.+}", { summary: "Removes a name and what only it needs", status: 204, response: null }),
-  route("get", "/v1/content/:digest", {
+  change("delete", "/v1/images/:reference{.+}", {
+    repeat: "answer",
+    summary: "Removes a name and what only it needs",
+    status: 204,
+    response: null,
+  }),
+  get("/v1/content/:digest", {
     summary: "A blob; with HEAD whether it is there",
     status: 200,
     response: "application/octet-stream",
   }),
-  route("put", "/v1/content/:digest", { summary: "Stores a blob, verified", status: 201, response: z.object({}) }),
-  route("get", "/v1/vms", { summary: "VMs, newest first", status: 200, response: z.array(vmView) }),
-  route("post", "/v1/vms", {
-    summary: "Creates a VM, and starts it if asked",
-    request: createVmRequest,
-    status: 202,
-    response: operationView,
-  }),
-  route("get", "/v1/vms/:vm", { summary: "One VM by id, unique prefix or name", status: 200, response: vmView }),
-  route("post", "/v1/vms/:vm/start", { summary: "Starts a VM", status: 202, response: operationView }),
-  route("post", "/v1/vms/:vm/stop", {
-    summary: "Stops a VM: its stop signal, then SIGKILL",
-    request: stopVmRequest,
-    status: 202,
-    response: operationView,
-  }),
-  route("post", "/v1/vms/:vm/kill", {
+  change("put", "/v1/content/:digest", { repeat: "pure", summary: "Stores a blob, verified", status: 201, response: z.object({}) }),
+  get("/v1/vms", { summary: "VMs, newest first", status: 200, response: z.array(vmView) }),
+  begin("post", "/v1/vms", { summary: "Creates a VM, and starts it if asked", request: createVmRequest }),
+  get("/v1/vms/:vm", { summary: "One VM by id, unique prefix or name", status: 200, response: vmView }),
+  begin("post", "/v1/vms/:vm/start", { summary: "Starts a VM" }),
+  begin("post", "/v1/vms/:vm/stop", { summary: "Stops a VM: its stop signal, then SIGKILL", request: stopVmRequest }),
+  change("post", "/v1/vms/:vm/kill", {
+    repeat: "answer",
     summary: "Sends a signal to the VM's command; SIGKILL ends the VM",
     request: killVmRequest,
     status: 204,
     response: null,
   }),
-  route("delete", "/v1/vms/:vm", { summary: "Deletes a VM; `force=true` also one that runs", status: 202, response: operationView }),
-  route("get", "/v1/vms/:vm/wait", { summary: "The VM once it has ended", status: 200, response: vmView }),
-  route("get", "/v1/vms/:vm/console", {
+  begin("delete", "/v1/vms/:vm", { summary: "Deletes a VM; `force=true` also one that runs" }),
+  get("/v1/vms/:vm/wait", { summary: "The VM once it has ended", status: 200, response: vmView }),
+  get("/v1/vms/:vm/console", {
     summary: "The newest bytes of the guest kernel's console",
     status: 200,
     response: "application/octet-stream",
   }),
-  route("get", "/v1/vms/:vm/logs", {
+  get("/v1/vms/:vm/logs", {
     summary: "What the VM's command wrote: data frames, each behind its length",
     status: 200,
     response: STREAM,
   }),
-  route("get", "/v1/operations", {
+  get("/v1/operations", {
     summary: "Operations that run; `all=true`: the ended ones too",
     status: 200,
     response: z.array(operationView),
   }),
-  route("get", "/v1/operations/:id", { summary: "One operation; `wait=true`: when it has ended", status: 200, response: operationView }),
-  route("get", "/v1/operations/:id/watch", {
+  get("/v1/operations/:id", { summary: "One operation; `wait=true`: when it has ended", status: 200, response: operationView }),
+  get("/v1/operations/:id/watch", {
     summary: "The operation at each change, a line each",
     status: 200,
     response: "application/x-ndjson",
   }),
-  route("post", "/v1/operations/:id/cancel", { summary: "Asks an operation to stop", status: 202, response: operationView }),
-  route("get", "/v1/events", {
+  change("post", "/v1/operations/:id/cancel", {
+    repeat: "answer",
+    summary: "Asks an operation to stop",
+    status: 202,
+    response: operationView,
+  }),
+  get("/v1/events", {
     summary:
       "What happened and happens, as server-sent events. `since=` or Last-Event-ID: a cursor, or a time; `until=now` or a time; `type=`, `subject=`",
     status: 200,

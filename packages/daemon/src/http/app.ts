@@ -3,6 +3,7 @@ import { Hono } from "hono";
 import { contentRoutes } from "./content-routes.ts";
 import { eventRoutes } from "./event-routes.ts";
 import { hostRoutes } from "./host-routes.ts";
+import { idempotency } from "./idempotency.ts";
 import { imageRoutes } from "./image-routes.ts";
 import { operationRoutes } from "./operation-routes.ts";
 import type { ApiParts } from "./parts.ts";
@@ -19,6 +20,7 @@ export const createApp = (parts: ApiParts): Hono => {
     }
     await next();
   });
+  app.use(idempotency(parts));
   app.route("/v1", hostRoutes(parts));
   app.route("/v1/images", imageRoutes(parts));
   app.route("/v1/content", contentRoutes(parts));

@@ -1,6 +1,7 @@
 import { importImageRequest, pullImageRequest, tagImageRequest } from "@kiln/protocol";
 import { type Context, Hono } from "hono";
 import { beginPullImage, importImage, inspectImage, listImages, removeImage, tagImage } from "../operations/images.ts";
+import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody } from "./parse.ts";
 
@@ -12,7 +13,7 @@ export const imageRoutes = (parts: ApiParts): Hono => {
     .get("/", (context) => context.json(listImages(core)))
     .post("/pull", async (context) => {
       const request = await parseBody(context, pullImageRequest);
-      return context.json(beginPullImage(core, request, callerFacts(context)), 202);
+      return answerBegun(context, core, () => beginPullImage(core, request, callerFacts(context)));
     })
     .post("/import", async (context) => {
       const request = await parseBody(context, importImageRequest);

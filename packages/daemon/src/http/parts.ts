@@ -4,6 +4,7 @@ import type { ImportPlan } from "../images/import-plan.ts";
 import type { Core } from "../operations/core.ts";
 import type { DaemonFacts } from "../operations/report.ts";
 import type { HomeUsage } from "../operations/usage.port.ts";
+import type { RequestStore } from "./requests.port.ts";
 
 export interface BlobReceiver {
   has(digest: Digest): Promise<boolean>;
@@ -27,6 +28,7 @@ export interface ApiParts {
   readonly usage: HomeUsage;
   readonly blobs: BlobReceiver;
   readonly importer: ImageImporter;
+  readonly requests: RequestStore;
   readonly examine: (options: { signal: AbortSignal }) => Promise<DoctorReport>;
   readonly failpoints: () => readonly string[];
   /** Ends the daemon after the answer was sent; VMs run on. */

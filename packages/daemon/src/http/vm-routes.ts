@@ -10,6 +10,7 @@ import { readLog } from "../operations/read-log.ts";
 import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView, vmViewText } from "../vms/record.ts";
+import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody, parseWith, requestFacts } from "./parse.ts";
 import { streamBody } from "./streaming.ts";
@@ -20,12 +21,15 @@ export const vmRoutes = ({ core }: ApiParts): Hono =>
       const text = `[${core.vms.list().map(vmViewText).join(",")}]`;
       return context.body(text, 200, { "content-type": "application/json" });
     })
-    .post("/", async (context) => context.json(beginCreateVm(core, await parseBody(context, createVmRequest), callerFacts(context)), 202))
+    .post("/", async (context) => {
+      const request = await parseBody(context, createVmRequest);
+      return answerBegun(context, core, () => beginCreateVm(core, request, callerFacts(context)));
+    })
     .get("/:vm", (context) => context.json(toVmView(getVm(core.vms, parameter(context, "vm")))))
-    .post("/:vm/start", (context) => context.json(beginStartVm(core, parameter(context, "vm"), requestFacts(context)), 202))
+    .post("/:vm/start", (context) => answerBegun(context, core, () => beginStartVm(core, parameter(context, "vm"), requestFacts(context))))
     .post("/:vm/stop", async (context) => {
       const { timeoutMs } = await parseBody(context, stopVmRequest);
-      return context.json(beginStopVm(core, parameter(context, "vm"), { timeoutMs, ...requestFacts(context) }), 202);
+      return answerBegun(context, core, () => beginStopVm(core, parameter(context, "vm"), { timeoutMs, ...requestFacts(context) }));
     })
     .post("/:vm/kill", async (context) => {
       const { signal } = await parseBody(context, killVmRequest);
@@ -34,7 +38,7 @@ export const vmRoutes = ({ core }: ApiParts): Hono =>
     })
     .delete("/:vm", (context) => {
       const force = context.req.query("force") === "true";
-      return context.json(beginRemoveVm(core, parameter(context, "vm"), { force, ...requestFacts(context) }), 202);
+      return answerBegun(context, core, () => beginRemoveVm(core, parameter(context, "vm"), { force, ...requestFacts(context) }));
     })
     .get("/:vm/wait", async (context) => context.json(await waitForVm(core, parameter(context, "vm"), { signal: context.req.raw.signal })))
     .get("/:vm/console", async (context) => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FakeClock, systemRandom } from "@kiln/std";
 import { Database } from "../store/database.ts";
+import { STORE_LIMITS } from "../store/limits.ts";
 import { SqliteOperationStore } from "../store/operation-store.ts";
 import { Operations } from "./operations.ts";
 import type { OperationStore } from "./store.port.ts";
@@ -62,6 +63,23 @@ test("the same idempotency key and request give the same operation, another requ
   assert.throws(() => begin({ image: "b" }), { code: "IDEMPOTENCY_CONFLICT" });
 });
 
+test("an idempotency key is forgotten after its window, unless what it began still runs", async () => {
+  const { operations, clock } = setUp();
+  const gate = Promise.withResolvers<null>();
+  const begin = (key: string, work: () => Promise<null>) => operations.begin(spec, work, { key, request: {} });
+  const quick = begin("quick", async () => null);
+  const slow = begin("slow", () => gate.promise);
+  await operations.wait(quick.id, { signal: never });
+  clock.advance(STORE_LIMITS.keyWindowMs + 1);
+  assert.equal(begin("slow", () => gate.promise).id, slow.id);
+  const again = begin("quick", async () => null);
+  assert.notEqual(again.id, quick.id);
+  assert.equal(begin("quick", async () => null).id, again.id);
+  assert.equal(operations.get(quick.id).state, "succeeded", "only its key is forgotten");
+  gate.resolve(null);
+  await operations.wait(slow.id, { signal: never });
+});
+
 test("a cancelled operation ends as cancelled", async () => {
   const { operations } = setUp();
   const begun = operations.begin(
@@ -110,7 +128,7 @@ test("an operation ends for those who wait although its end cannot be written do
       throw new Error("database or disk is full");
     },
     get: (id) => store.get(id),
-    findByIdempotencyKey: (key) => store.findByIdempotencyKey(key),
+    findByIdempotencyKey: (key, options) => store.findByIdempotencyKey(key, options),
     list: (options) => store.list(options),
     trim: () => store.trim(),
   };

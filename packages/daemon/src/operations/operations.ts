@@ -120,12 +120,17 @@ export class Operations {
 
   /** The operation that this key began. Throws IDEMPOTENCY_CONFLICT where it was another request. */
   recall(kind: OperationSpec["kind"], idempotency: IdempotencyKey | null): OperationView | null {
-    const known = idempotency === null ? null : this.#store.findByIdempotencyKey(idempotency.key);
+    const known = idempotency === null ? null : this.#store.findByIdempotencyKey(idempotency.key, { nowMs: this.#clock.now() });
     if (idempotency === null || known === null) return null;
     if (known.fingerprint === fingerprint(kind, idempotency.request)) return this.get(known.view.id);
     throw new KilnError("IDEMPOTENCY_CONFLICT", `the idempotency key ${idempotency.key} was used for another request`, {
       operation: known.view.id,
     });
+  }
+
+  /** Whether an operation was begun with this key. */
+  hasKey(key: string): boolean {
+    return this.#store.findByIdempotencyKey(key, { nowMs: this.#clock.now() }) !== null;
   }
 
   /** Throws OPERATION_NOT_FOUND. */

@@ -14,7 +14,8 @@ export interface OperationStore {
   /** An operation that has ended takes its saga along, but for one that is still to be taken back. With it goes what the journal says of it. */
   update(view: OperationView, event: EventDraft | null): void;
   get(id: string): OperationView | null;
-  findByIdempotencyKey(key: string): { view: OperationView; fingerprint: string } | null;
+  /** A key that is older than the window is forgotten here, so that it can be used anew. */
+  findByIdempotencyKey(key: string, options: { nowMs: number }): { view: OperationView; fingerprint: string } | null;
   list(options: { activeOnly: boolean }): OperationView[];
   /** Forgets the oldest ended ones past the store's limit. */
   trim(): void;

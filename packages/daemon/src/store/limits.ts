@@ -4,6 +4,10 @@ export const STORE_LIMITS = {
   events: 10_000,
   /** Between looks at what is too old: a write in so many pays for all of them. */
   trimEvery: 256,
+  /** How long an idempotency key means its request: whoever tries again after a day means it anew. */
+  keyWindowMs: 24 * 3_600_000,
+  /** Requests that are kept with their answers: at some hundred bytes each, a few megabytes. */
+  keptRequests: 10_000,
   /** An error's words in an event; a panic brings its whole console along. */
   eventTextLength: 2_000,
 } as const;

@@ -1,10 +1,12 @@
 import type { EventDraft, OperationView } from "@kiln/protocol";
 import { type Database, declareWrite } from "./database.ts";
+import { STORE_LIMITS } from "./limits.ts";
 
-/** Ended operations that are kept. */
+/** Ended operations that are kept, and with them their idempotency keys. */
 const KEPT_OPERATIONS = 2000;
 
 const [INSERT, UPDATE, TRIM] = [declareWrite("operation.insert"), declareWrite("operation.update"), declareWrite("operation.trim")];
+const FORGET_KEY = declareWrite("operation.forgetKey");
 
 /** Operations of the first version have no parent and no waits. */
 const parseRow = (row: Record<string, unknown>): OperationView => ({
@@ -55,9 +57,16 @@ export class SqliteOperationStore {
     return row === undefined ? null : parseRow(row);
   }
 
-  findByIdempotencyKey(key: string): { view: OperationView; fingerprint: string } | null {
+  findByIdempotencyKey(key: string, { nowMs }: { nowMs: number }): { view: OperationView; fingerprint: string } | null {
     const row = this.#database.get("SELECT record, fingerprint FROM operations WHERE idempotency_key = ?", key);
-    return row === undefined ? null : { view: parseRow(row), fingerprint: String(row["fingerprint"]) };
+    if (row === undefined) return null;
+    const view = parseRow(row);
+    const isOld = view.finishedAt !== null && Date.parse(view.startedAt) < nowMs - STORE_LIMITS.keyWindowMs;
+    if (!isOld) return { view, fingerprint: String(row["fingerprint"]) };
+    this.#database.write(FORGET_KEY, (run) =>
+      run("UPDATE operations SET idempotency_key = NULL, fingerprint = NULL WHERE id = ?", view.id),
+    );
+    return null;
   }
 
   list(options: { activeOnly: boolean }): OperationView[] {

@@ -1,0 +1,5 @@
+/** Limits of the API, each with its reason. */
+export const HTTP_LIMITS = {
+  /** An answer that is longer is not kept for a repeat: only a prune's is, and a prune may be done again. */
+  keptAnswerLength: 2 ** 16,
+} as const;
