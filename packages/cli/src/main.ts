@@ -7,7 +7,7 @@ import { processHost, type Host } from "./host.ts";
 import { Interrupts } from "./interrupts.ts";
 import { createProgram } from "./program.ts";
 import { renderError } from "./render/error.ts";
-import { flushed, writeTo } from "./streams.ts";
+import { failureOf as streamFailureOf, flushed, writeTo } from "./streams.ts";
 
 /** What a shell reports of a program whose reader has gone: 128 + SIGPIPE. */
 const BROKEN_PIPE_EXIT = 141;
@@ -106,11 +106,18 @@ const usageError = (thrown: CommanderError, command: Command): KilnError => {
 export const runProcess = async (): Promise<void> => {
   const host = processHost();
   for (const stream of [host.stdout, host.stderr]) {
-    stream.on("error", (error) => {
-      if (errnoOf(error) !== "EPIPE") throw error; // a write that waits has it; nobody else misses it
-    });
+    stream.on("error", () => undefined); // a write that waits has it, and what none waited for is told at the end
   }
   const exitCode = await runCommandLine(host, (code) => process.exit(code));
   await Promise.all([flushed(host.stdout), flushed(host.stderr)]);
-  process.exit(exitCode);
+  process.exit(exitCode === 0 ? reportLost(host) : exitCode);
+};
+
+/** The exit code of a command that succeeded, but for its last output. A reader that has gone wanted no more. */
+const reportLost = ({ stdout, stderr }: Host): number => {
+  const lost = streamFailureOf(stdout);
+  if (lost === null || errnoOf(lost) === "EPIPE") return 0;
+  const error = asKilnError(lost);
+  stderr.write(renderError(error, { json: false, exitCode: error.exitCode }));
+  return error.exitCode;
 };
