@@ -4,9 +4,11 @@ import { escapeControl } from "./escape.ts";
 /** An error as one line of RFC 9457, or for people: the message, its causes, the next step. */
 export const renderError = (error: KilnError, options: { readonly json: boolean; readonly exitCode: number }): string => {
   if (options.json) return `${JSON.stringify({ ...toProblem(error), exitCode: options.exitCode })}\n`;
-  const causes = [...error.remoteCauses, ...causesOf(error)].filter(
-    (cause, index, all) => cause !== error.message && all.indexOf(cause) === index,
-  );
+  const said = [error.message];
+  for (const cause of [...error.remoteCauses, ...causesOf(error)]) {
+    if (!said.some((one) => one.includes(cause))) said.push(cause); // a message often ends with its cause
+  }
+  const causes = said.slice(1);
   const lines = [
     `kiln: ${escapeLines(error.message, "  ")}`,
     ...causes.map((cause) => `  ${escapeLines(cause, "    ")}`),

@@ -1,3 +1,4 @@
+import { Writable } from "node:stream";
 import type { OperationPart, OperationView } from "@kiln/protocol";
 import type { Host } from "../host.ts";
 import { escapeControl } from "./escape.ts";
@@ -88,9 +89,33 @@ export const progressOf = (operation: OperationView): ProgressState => ({
 /** A terminal that does not say its size. */
 const USUAL = { rows: 24, columns: 80 } as const;
 
+/** stderr for log-update, which believes a size of 0. What is written has gone on when `write` returns, so it keeps its place among other output. */
+class SizedTerminal extends Writable {
+  readonly isTTY = true;
+  readonly #stderr: Host["stderr"];
+
+  constructor(stderr: Host["stderr"]) {
+    super({ decodeStrings: false });
+    this.#stderr = stderr;
+  }
+
+  get rows(): number {
+    return this.#stderr.rows || USUAL.rows;
+  }
+
+  get columns(): number {
+    return this.#stderr.columns || USUAL.columns;
+  }
+
+  override _write(text: string, _encoding: BufferEncoding, done: () => void): void {
+    this.#stderr.write(text);
+    done();
+  }
+}
+
 /** Lines on stderr that are drawn over and over, and gone at the end. Without a terminal it is nothing. */
 export class ProgressBlock implements AsyncDisposable {
-  readonly #host: Host;
+  readonly #terminal: SizedTerminal;
   readonly #active: boolean;
   readonly #states = new Map<string, ProgressState>();
   #timer: NodeJS.Timeout | null = null;
@@ -99,7 +124,7 @@ export class ProgressBlock implements AsyncDisposable {
   #erase: (() => void) | null = null;
 
   constructor(host: Host, options: { readonly json: boolean; readonly quiet?: boolean }) {
-    this.#host = host;
+    this.#terminal = new SizedTerminal(host.stderr);
     this.#active = host.stderr.isTTY && !options.json && options.quiet !== true;
   }
 
@@ -131,16 +156,15 @@ export class ProgressBlock implements AsyncDisposable {
   }
 
   async #redraw(): Promise<void> {
-    const { stderr } = this.#host;
     if (this.#draw === null) {
       // Loaded here: what is quick, and what has no terminal, never needs it.
       const { createLogUpdate } = await import("log-update");
-      const block = createLogUpdate(stderr, { showCursor: true });
+      const block = createLogUpdate(this.#terminal, { showCursor: true });
       this.#draw = block;
       this.#erase = () => block.clear();
     }
     if (this.#states.size === 0) return;
-    const size = { rows: (stderr.rows || USUAL.rows) - 1, columns: stderr.columns || USUAL.columns };
+    const size = { rows: this.#terminal.rows - 1, columns: this.#terminal.columns };
     this.#draw(renderBlock([...this.#states.values()], size).join("\n"));
   }
 }

@@ -32,6 +32,14 @@ describe("what a guest wrote cannot drive the terminal", () => {
   });
 });
 
+test("a cause that the message has said is not said again", () => {
+  const error = new KilnError("IMAGE_INVALID", "cannot be used: no tag", {
+    cause: new Error("no tag", { cause: new Error("why") }),
+    hint: "look",
+  });
+  assert.equal(renderError(error, { json: false, exitCode: 1 }), "kiln: cannot be used: no tag\n  why\n  hint: look\n");
+});
+
 test("with --json an error is one RFC 9457 line with the exit code that the process has", () => {
   const error = new KilnError("VM_NOT_FOUND", "there is no VM web\n", { object: "web", cause: new Error("why") });
   const line = renderError(error, { json: true, exitCode: 125 });
