@@ -74,7 +74,7 @@ export class Connections implements AsyncDisposable {
       return await exchange(this.#dispatcher(url), asked, signal);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      throw explainFailure(error, url);
+      throw explainFailure(error, url, this.#proxyOf(url));
     }
   }
 
@@ -85,6 +85,12 @@ export class Connections implements AsyncDisposable {
     const dispatchers = [...this.#dispatchers.values()];
     this.#dispatchers.clear();
     await Promise.all(dispatchers.map((one) => one.destroy()));
+  }
+
+  /** HOST[:PORT] without the password that may be in it; null for none. */
+  #proxyOf(url: URL): string | null {
+    const proxy = proxyFor(url, this.#options.env);
+    return proxy === null ? null : new URL(proxy).host;
   }
 
   #dispatcher(url: URL): Dispatcher {
@@ -208,11 +214,30 @@ const CUT = new Set([
 const NO_TLS = /^(?:EPROTO|ERR_SSL_)/;
 const UNTRUSTED = /^(?:ERR_TLS_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH|INVALID_CA|UND_ERR_PRX_TLS)/;
 
+/** A proxy that is not reached, or does not connect. Only the way to the proxy itself ends with these codes: what is behind it, it answers for. */
+const explainProxy = (cause: Error, proxy: string): ExchangeError | null => {
+  const code = errnoOf(cause) ?? "";
+  const why = code === "ENOTFOUND" ? "there is no such host" : UNREACHABLE[code];
+  const hint = "check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY of the environment in which the daemon was started";
+  const again = "soon";
+  if (why !== undefined && code !== "UND_ERR_HEADERS_TIMEOUT")
+    return new ExchangeError("REGISTRY_UNREACHABLE", `the proxy ${proxy} cannot be reached: ${why}`, { cause, hint, again });
+  const [, status] = /^Proxy response \((\d+)\)/.exec(cause.message) ?? [];
+  if (status === undefined) return null;
+  const login =
+    "it wants a login: put it into the environment in which the daemon is started, as in HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT";
+  return new ExchangeError("REGISTRY_UNREACHABLE", `the proxy ${proxy} does not connect to it: it answered ${status}`, {
+    ...(status === "407" ? { hint: login } : { hint, again }),
+  });
+};
+
 /** What kept an exchange from happening or from ending. The signal's own abort is the caller's to tell apart. */
-export const explainFailure = (thrown: unknown, { host, hostname }: URL): ExchangeError => {
+export const explainFailure = (thrown: unknown, { host, hostname }: URL, proxy: string | null = null): ExchangeError => {
   if (thrown instanceof ExchangeError) return thrown;
   const cause = thrown instanceof Error ? thrown : new TypeError(String(thrown));
   const code = errnoOf(cause) ?? "";
+  const byProxy = proxy === null ? null : explainProxy(cause, proxy);
+  if (byProxy !== null) return byProxy;
   const unreachable = (why: string, more: object = { again: "soon" }): ExchangeError =>
     new ExchangeError("REGISTRY_UNREACHABLE", why, { cause, ...more });
   const reason = UNREACHABLE[code];
@@ -224,7 +249,12 @@ export const explainFailure = (thrown: unknown, { host, hostname }: URL): Exchan
   if (code === "UND_ERR_BODY_TIMEOUT") return unreachable(`${host} sends nothing any more`);
   if (NO_TLS.test(code)) return unreachable(`${host} does not speak TLS as it should`, { connection: "no-tls" });
   if (UNTRUSTED.test(code))
-    return unreachable(`${host} cannot be trusted: ${cause.message}`, { connection: "untrusted", hint: TRUST_HINT });
+    // the first of its words: the others are Node's advice to who starts it
+    return unreachable(`${host} cannot be trusted: ${cause.message.split(";")[0]}`, {
+      cause: undefined,
+      connection: "untrusted",
+      hint: TRUST_HINT,
+    });
   if (cause instanceof errors.HTTPParserError || code === "UND_ERR_HEADERS_OVERFLOW") {
     return new ExchangeError("REGISTRY_FAILED", `${host} does not speak HTTP as it should`, {
       cause,
