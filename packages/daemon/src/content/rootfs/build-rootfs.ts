@@ -49,10 +49,11 @@ const NO_ROOM: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
 const toKilnError = (failure: BuildFailure): KilnError => {
   const cause = Object.assign(new Error(failure.message), { name: failure.name, ...(failure.code === null ? {} : { code: failure.code }) });
   const subject = failure.layer === null ? "the rootfs" : `the layer ${failure.layer}`;
+  const become = failure.layer === null ? "the layers cannot become a rootfs" : `${subject} cannot become part of a rootfs`;
   const options = { cause, ...(failure.layer === null ? {} : { object: failure.layer }) };
   switch (failure.kind) {
     case "layer":
-      return new KilnError("LAYER_INVALID", `${subject} cannot become part of a rootfs: ${failure.message}`, options);
+      return new KilnError("LAYER_INVALID", `${become}: ${failure.message}`, options);
     case "too-large":
       return new KilnError("ROOTFS_TOO_LARGE", `the rootfs is too large: ${failure.message}`, options);
     case "system":
