@@ -51,7 +51,7 @@ describe("a confined process", () => {
     const url = new URL("./confined.ts", import.meta.url).href;
     const own = `process.getuid() === 0 ? 0x60000002 : null`;
     const script = `const { spawnConfined } = await import(${JSON.stringify(url)});
-      const { child } = await spawnConfined({ command: "sh", args: ["-c", "readlink /proc/self/fd/30 /proc/self/fd/35 >&2; true"], uid: ${own}, group: null, environment: {}, inherited: [] });
+      const { child } = await spawnConfined({ command: "sh", args: ["-c", "readlink /proc/self/fd/30 /proc/self/fd/35 >&2; sleep 1"], uid: ${own}, group: null, environment: {}, inherited: [] });
       child.stderr.pipe(process.stdout);`;
     // Node closes what it inherits up to the first number past 15 that is free; those after it stay.
     const stdio = Array.from({ length: 36 }, (_, number) => ([1, 30, 35].includes(number) ? "pipe" : "ignore"));
