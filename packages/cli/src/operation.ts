@@ -2,6 +2,7 @@ import type { OperationView } from "@kiln/protocol";
 import { KilnError } from "@kiln/protocol/errors";
 import type { Kiln } from "@kiln/sdk";
 import type { CommandContext } from "./context.ts";
+import { forEachName } from "./names.ts";
 import { progressOf, type ProgressBlock } from "./render/progress.ts";
 
 export interface Following {
@@ -42,11 +43,23 @@ const cancelOperation = async (kiln: Kiln, id: string): Promise<void> => {
   }
 };
 
-/** What `--no-wait` prints: the operation, and which one it waits for if the daemon says so. */
-export const begun = (operation: OperationView): { readonly operation: string; readonly joined: string | null } => ({
+/** What `--no-wait` prints: the operation, and the work of somebody else that it has joined. */
+export interface Begun {
+  readonly operation: string;
+  readonly joined: string | null;
+}
+
+export const begun = (operation: OperationView): Begun => ({
   operation: operation.id,
   joined: operation.joined,
 });
+
+/** Begins one operation for each name and leaves it to the daemon. */
+export const beginEach = (
+  context: CommandContext,
+  names: readonly string[],
+  begin: (name: string) => Promise<OperationView>,
+): Promise<number> => forEachName(context, { names, act: async (name) => begun(await begin(name)), print: ({ operation }) => operation });
 
 export const printBegun = (context: CommandContext, operation: OperationView): Promise<void> =>
   context.json ? context.printJson(begun(operation)) : context.print(`${operation.id}\n`);

@@ -7,7 +7,7 @@ import { examples, type CommandSpec } from "../command-spec.ts";
 import type { CommandContext } from "../context.ts";
 import { IMAGE_HELP, localTransport, NO_WAIT_HELP, PLAIN_HTTP_HELP, PLATFORM_HELP } from "../images/transport.ts";
 import { forEachName } from "../names.ts";
-import { begun, followOperation } from "../operation.ts";
+import { beginEach, followOperation } from "../operation.ts";
 import { escapeControl } from "../render/escape.ts";
 import { ProgressBlock } from "../render/progress.ts";
 
@@ -86,11 +86,7 @@ const spec: CommandSpec = {
     const { quiet = false } = options;
     await using progress = new ProgressBlock(context.host, { json: context.json, quiet });
     if (options.wait === false) {
-      return await forEachName(context, {
-        names: command.args,
-        act: async (reference) => begun(await beginPull(context, kiln, { reference, options, progress })),
-        print: ({ operation }) => operation,
-      });
+      return await beginEach(context, command.args, (reference) => beginPull(context, kiln, { reference, options, progress }));
     }
     return await forEachName(context, {
       names: command.args,

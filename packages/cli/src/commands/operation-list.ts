@@ -1,12 +1,24 @@
 import type { OperationView } from "@kiln/protocol";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { renderTable, ellipsis } from "../render/table.ts";
-import { formatAge } from "../render/units.ts";
+import { describePosition } from "../render/progress.ts";
+import { formatAge, formatBytes } from "../render/units.ts";
 
-const describe = (operation: OperationView): string => {
-  if (operation.joined !== null) return `joined ${operation.joined}`;
-  if (operation.state === "queued" && operation.position !== null) return `position ${operation.position}`;
-  return operation.error?.code ?? operation.phase ?? "-";
+/** Where it stands, how far it is, and whose work it shares. */
+export const describeOperation = (operation: OperationView): string => {
+  const { state, position, phase, progress, joined, error } = operation;
+  const where = state === "queued" && position !== null ? describePosition(position) : (error?.code ?? phase);
+  const parts = [
+    where,
+    where === phase && progress !== null ? describeProgress(progress) : null,
+    joined === null ? null : `joined ${joined}`,
+  ];
+  return parts.filter((part) => part !== null).join(", ") || "-";
+};
+
+const describeProgress = ({ done, total, unit }: NonNullable<OperationView["progress"]>): string => {
+  const amount = (value: number) => (unit === "bytes" ? formatBytes(value) : `${value} ${unit}`);
+  return total === null || total <= 0 ? amount(done) : `${Math.floor((100 * done) / total)}% of ${amount(total)}`;
 };
 
 const spec: CommandSpec = {
@@ -22,7 +34,7 @@ const spec: CommandSpec = {
       one.kind,
       ellipsis(one.subject, 40),
       one.state,
-      describe(one),
+      describeOperation(one),
       formatAge(one.startedAt, Date.now()),
     ]);
     return context.print(renderTable(["ID", "KIND", "SUBJECT", "STATE", "DETAIL", "STARTED"], rows));

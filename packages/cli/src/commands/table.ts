@@ -56,6 +56,11 @@ export const COMMANDS: readonly CommandEntry[] = [
   { path: ["prune"], summary: "Remove what nobody uses", load: () => import("./host-prune.ts") },
   { path: ["daemon", "start"], summary: "Start the daemon", load: () => import("./daemon-start.ts") },
   { path: ["daemon", "stop"], summary: "Stop the daemon; VMs run on", load: () => import("./daemon-stop.ts") },
+  {
+    path: ["daemon", "restart"],
+    summary: "Put a new daemon in the place of this one; VMs run on",
+    load: () => import("./daemon-restart.ts"),
+  },
   { path: ["daemon", "status"], summary: "Show whether the daemon runs", load: () => import("./daemon-status.ts") },
   { path: ["version"], summary: "Show the version", load: () => import("./cli-version.ts") },
   { path: ["completion"], summary: "Print a completion script for a shell", load: () => import("./cli-completion.ts") },

@@ -4,12 +4,15 @@ import type { CommandContext } from "../context.ts";
 import { beforeCommand } from "../failure.ts";
 import { attachAndStart } from "../guest/foreground.ts";
 import { forEachName } from "../names.ts";
-import { followOperation } from "../operation.ts";
+import { NO_WAIT_HELP } from "../images/transport.ts";
+import { beginEach, followOperation } from "../operation.ts";
 import { ProgressBlock } from "../render/progress.ts";
 
 interface StartOptions {
   readonly attach?: boolean;
   readonly interactive?: boolean;
+  /** false with --no-wait. */
+  readonly wait?: boolean;
 }
 
 const attachOne = async (context: CommandContext, name: string, interactive: boolean): Promise<number> => {
@@ -24,11 +27,13 @@ const spec: CommandSpec = {
       .argument("<name...>", "VMs")
       .option("-a, --attach", "attach to the command, and take its exit code")
       .option("-i, --interactive", "give it this command's stdin (with -a)")
-      .addHelpText("after", examples("kiln start web", "kiln start -a job")),
+      .option("--no-wait", NO_WAIT_HELP)
+      .addHelpText("after", examples("kiln start web", "kiln start -a job", "kiln start --no-wait --json web db")),
   run: async (context, command) => {
     const options = command.opts<StartOptions>();
     const [first = "", ...more] = command.args;
     if (options.attach === true || options.interactive === true) {
+      if (options.wait === false) throw new KilnError("USAGE", "--no-wait: a command that is attached to is waited for");
       if (more.length > 0) throw new KilnError("USAGE", "only one VM can be attached to at once");
       return attachOne(context, first, options.interactive ?? false).catch((thrown: unknown) => {
         throw beforeCommand(thrown);
@@ -36,6 +41,7 @@ const spec: CommandSpec = {
     }
     const kiln = await context.connect();
     const { signal } = context;
+    if (options.wait === false) return beginEach(context, command.args, (name) => kiln.vms.start(name, { signal }));
     await using progress = new ProgressBlock(context.host, { json: context.json });
     return await forEachName(context, {
       names: command.args,

@@ -27,10 +27,14 @@ const bar = (done: number, total: number): string => {
   return `[${"#".repeat(cells)}${"-".repeat(BAR_CELLS - cells)}]`;
 };
 
+/** `position` counts from 1, which is the next. */
+export const describePosition = (position: number): string =>
+  position <= 1 ? "waiting, next in line" : `waiting, ${position - 1} in front`;
+
 /** One line of progress: the phase, a bar where the total is known, the amount. */
 export const renderProgress = (state: ProgressState): string => {
   const phase = escapeControl(state.phase);
-  if (state.position !== null) return `${phase}  waiting, ${state.position} in front`;
+  if (state.position !== null) return `${phase}  ${describePosition(state.position)}`;
   if (state.done === null) return `${phase} …`;
   const amount = (value: number) => (state.unit === "bytes" ? formatBytes(value) : `${value} ${state.unit}`);
   if (state.total === null || state.total <= 0) return `${phase}  ${amount(state.done)}`;

@@ -89,7 +89,7 @@ test("progress shows the phase, the queue's position, or a bar", () => {
     "web: pull  [############------------]  1 MiB / 2 MiB",
   );
   assert.equal(renderProgress(progressOf({ ...running, progress: { done: 3, total: null, unit: "layers" } })), "web: pull  3 layers");
-  assert.equal(renderProgress(progressOf({ ...running, state: "queued", position: 4 })), "web: pull  waiting, 4 in front");
+  assert.equal(renderProgress(progressOf({ ...running, state: "queued", position: 4 })), "web: pull  waiting, 3 in front");
 });
 
 describe("a block of progress", () => {

@@ -55,9 +55,11 @@ export const beginCreateVm = (core: Core, request: CreateVm, facts: CallerFacts)
     machineId: randomHex(core.random, MACHINE_ID_BYTES),
     createdAt: nowIso(core),
   };
+  const wanted = { reference: request.image, pull: request.pull, ...sourceRequest(request, credentials) };
+  const joined = core.pipeline.inFlight(wanted, { kernel: true });
   return core.operations.beginSaga(
     {
-      spec: { kind: "vm.create", key: input.id, subject: name, caller },
+      spec: { kind: "vm.create", key: input.id, subject: name, caller, joined },
       idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request },
       saga: { name: CREATE_SAGA.name, input },
     },

@@ -87,9 +87,10 @@ const sweepIfFull = async <Result>(core: Core, work: () => Promise<Result>): Pro
 /** An explicit pull shares its work with every create that wants the same image. */
 export const beginPullImage = (core: Core, request: PullImage, { idempotencyKey, credentials, caller }: CallerFacts): OperationView => {
   const reference = canonicalReference(request.reference);
+  const joined = core.pipeline.inFlight({ ...request, ...sourceRequest(request, credentials) }, { kernel: false });
   return core.operations.beginSaga(
     {
-      spec: { kind: "image.ensure", key: reference, subject: reference, caller },
+      spec: { kind: "image.ensure", key: reference, subject: reference, caller, joined },
       idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request },
       saga: { name: ENSURE_SAGA.name, input: request },
     },

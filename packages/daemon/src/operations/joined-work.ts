@@ -1,4 +1,4 @@
-import type { OperationId } from "@kiln/protocol";
+import type { OperationId, OperationKind } from "@kiln/protocol";
 import { asKilnError } from "@kiln/protocol";
 import { SingleFlight } from "@kiln/std";
 import type { JoinedWork, Work, WorkOptions, WorkProgress } from "../pipeline/work.port.ts";
@@ -31,17 +31,24 @@ export class RecordedWork implements JoinedWork {
     this.#operations = operations;
   }
 
+  inFlight(kind: OperationKind, key: string): OperationId | null {
+    return (this.#flying.get(`${kind} ${key}`)?.operation?.view.id ?? null) as OperationId | null;
+  }
+
   async run<Result>(work: Work<Result>, options: WorkOptions): Promise<Result> {
     const present = await work.find({ signal: options.signal });
     if (present !== null) return present;
     const key = `${work.kind} ${work.key}`;
     let joiner: LiveOperation | null = null;
+    const leave = new AbortController();
     const onJoin = (): void => {
       joiner = this.#openJoiner(work, options, this.#flying.get(key)?.operation ?? null);
+      const signal = joiner?.context.signal;
+      signal?.addEventListener("abort", () => leave.abort(signal.reason), { once: true });
     };
     try {
       const result = (await this.#flights.run(key, (context) => this.#fly(work, { ...context, key, parent: options.operation ?? null }), {
-        signal: options.signal,
+        signal: AbortSignal.any([options.signal, leave.signal]),
         onJoin,
         ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
       })) as Result;

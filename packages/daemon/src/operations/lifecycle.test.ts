@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
-import { createVmRequest } from "@kiln/protocol";
+import { createVmRequest, pullImageRequest } from "@kiln/protocol";
 import { beginCreateVm } from "./create-vm.ts";
 import { adoptVms } from "./adopt-vms.ts";
+import { beginPullImage } from "./images.ts";
 import { beginRemoveVm, removeVm } from "./remove-vm.ts";
 import { beginStartVm } from "./start-vm.ts";
 import { beginStopVm, killVm } from "./stop-vm.ts";
@@ -45,6 +46,29 @@ test("I16 64 creates of different names on a missing image join one pull, and th
   assert.deepEqual(fake.counts, { pulls: 1, rootfs: 1, kernels: 1 });
   assert.ok(most >= 2 && most <= 4, `${most} boots at once`);
   assert.equal(fake.host.machines.size, 64);
+});
+
+test("who comes while an image is pulled says at once whose work it joins, and the work says who asked for it", async () => {
+  const gate = Promise.withResolvers<void>();
+  await using fake = await createFakeCore({ pull: () => gate.promise });
+  const { operations } = fake.core;
+  const first = fake.create({ name: "one" });
+  await until(() => fake.counts.pulls === 1);
+  const pull = operations.list({ all: false }).find(({ kind }) => kind === "image.pull");
+  assert.deepEqual([first.joined, pull?.joined, pull?.parent], [null, null, first.id]);
+  const later = [
+    fake.create({ name: "two" }),
+    beginPullImage(fake.core, pullImageRequest.parse({ reference: "deb:fake" }), { ...NOBODY, credentials: {} }),
+  ];
+  assert.deepEqual(
+    later.map(({ joined }) => joined),
+    [pull?.id, pull?.id],
+  );
+  gate.resolve();
+  await Promise.all([first, ...later].map(fake.ended));
+  const joiners = operations.list({ all: true }).filter(({ kind, joined }) => kind === "image.pull" && joined === pull?.id);
+  assert.deepEqual(new Set(joiners.map(({ parent }) => parent)), new Set(later.map(({ id }) => id)));
+  assert.equal(fake.create({ name: "three" }).joined, null, "what is there is joined by nobody");
 });
 
 test("I17 a hundred concurrent creates oversell neither names nor memory: ten run, those without a name are refused, the rest wait", async () => {

@@ -23,7 +23,7 @@ export interface OperationSpec {
   readonly kind: OperationKind;
   readonly key: string;
   readonly subject: string;
-  readonly joined?: OperationId;
+  readonly joined?: OperationId | null;
   readonly parent?: OperationId | null;
   readonly caller?: string;
 }

@@ -1,5 +1,5 @@
 import { type Platform, platformText } from "@kiln/formats/oci";
-import { KilnError, type OperationPart } from "@kiln/protocol";
+import { KilnError, type OperationId, type OperationPart } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
 import { suits } from "../images/host-platform.ts";
 import { canonicalReference, findImage } from "../images/reference.ts";
@@ -103,8 +103,22 @@ export class Pipeline {
     );
   }
 
+  /** The work of others that whoever wants this image, and perhaps a kernel, will join; null where they find all of it, or begin it. */
+  inFlight(wanted: Omit<WantedImage, "lease">, options: { kernel: boolean }): OperationId | null {
+    const { images, work } = this.#parts;
+    const local = findImage(wanted.reference, images);
+    const reference = local?.reference ?? canonicalReference(wanted.reference);
+    const pulls = wanted.pull === "always" || (wanted.pull === "missing" && local === null);
+    const platform = wanted.platform ?? this.#parts.platform;
+    return (
+      (pulls ? work.inFlight("image.pull", this.#pullKey({ ...wanted, reference, platform })) : null) ??
+      (local === null ? null : work.inFlight("rootfs.build", local.rootfsKey)) ??
+      (options.kernel ? work.inFlight("kernel.build", KERNEL_NAME) : null)
+    );
+  }
+
   /** Who may ask for the same, but would ask the registry differently, does not share an answer; blobs are shared all the same. */
-  #pullKey({ reference, platform, plainHttp, credentials }: WantedImage & { platform: Platform }): string {
+  #pullKey({ reference, platform, plainHttp, credentials }: Omit<WantedImage, "lease"> & { platform: Platform }): string {
     const who = Object.keys(credentials).length === 0 ? [] : [this.#parts.distinguish(JSON.stringify(credentials))];
     return [reference, platformText(platform), ...(plainHttp ? ["plain-http"] : []), ...who].join(" ");
   }

@@ -39,5 +39,7 @@ export interface WorkOptions {
 
 /** Work that is done once for all who want it, and is an operation that people can see. */
 export interface JoinedWork {
+  /** The operation that whoever asks for this work now would join; null where there is none. */
+  inFlight(kind: OperationKind, key: string): OperationId | null;
   run<Result>(work: Work<Result>, options: WorkOptions): Promise<Result>;
 }
