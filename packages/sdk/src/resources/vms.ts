@@ -1,4 +1,4 @@
-import type { KilnError } from "@kiln/protocol/errors";
+import { type KilnError, parseProblem } from "@kiln/protocol/errors";
 import type { CreateVmRequest, ExecRequest, OperationView, RegistryCredentials, VmView } from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
 import { CommandSession, type CommandExit } from "../command-session.ts";
@@ -110,6 +110,7 @@ export class Vms {
   ): Promise<CommandExit | null> {
     if (error.code !== "VM_NOT_RUNNING") return null;
     const vm = await this.get(ref, { signal });
+    if (vm.state === "failed" && vm.error !== null) throw parseProblem({ ...vm.error, object: vm.name });
     if (vm.state !== "exited") return null;
     for await (const chunk of this.logs(ref, { signal })) await output.push(chunk);
     return { exitCode: vm.exitCode, signal: vm.signal, oomKilled: false };
