@@ -49,7 +49,8 @@ export class RootfsDirectory {
       mode: 0o444,
       ifExists: "replace",
       signal,
-      write: async (_file, path) => built.resolve(await buildRootfs({ layers, target: path, key }, { signal, onProgress })),
+      write: async (_file, path) =>
+        built.resolve(await named(image.reference, buildRootfs({ layers, target: path, key }, { signal, onProgress }))),
     });
     return { digest: parseDigest((await built.promise).digest), fingerprint: toFingerprint(published) };
   }
@@ -67,6 +68,16 @@ export class RootfsDirectory {
     return removeFileNow(this.path(key));
   }
 }
+
+/** The builder knows layers only; people know the image. */
+const named = async (reference: string, building: Promise<BuiltRootfs>): Promise<BuiltRootfs> => {
+  try {
+    return await building;
+  } catch (error) {
+    if (!(error instanceof KilnError) || error.object !== null) throw error;
+    throw new KilnError(error.code, `${reference}: ${error.message}`, { cause: error.cause, object: reference, hint: error.hint });
+  }
+};
 
 const parseDigest = (text: string): Digest => {
   if (!isDigest(text)) throw new KilnError("INTERNAL", `the rootfs builder answered ${text} for a digest`);

@@ -1,10 +1,11 @@
 import { Hono } from "hono";
 import { pruneRequest } from "@kiln/protocol";
+import { explain } from "../operations/explain/explain.ts";
 import { prune } from "../operations/prune.ts";
 import { listKernels, reportStatus } from "../operations/report.ts";
 import { reportDf } from "../operations/report-df.ts";
 import type { ApiParts } from "./parts.ts";
-import { parseBody } from "./parse.ts";
+import { parameter, parseBody } from "./parse.ts";
 
 export const hostRoutes = (parts: ApiParts): Hono => {
   const { core } = parts;
@@ -18,5 +19,6 @@ export const hostRoutes = (parts: ApiParts): Hono => {
     .get("/failpoints", (context) => context.json(parts.failpoints()))
     .get("/df", async (context) => context.json(await reportDf(core, parts.usage)))
     .post("/prune", async (context) => context.json(await prune(core, parts.usage, await parseBody(context, pruneRequest))))
+    .get("/explain/:subject{.+}", (context) => context.json(explain(core, decodeURIComponent(parameter(context, "subject")))))
     .get("/kernels", (context) => context.json(listKernels(core)));
 };

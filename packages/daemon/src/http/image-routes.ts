@@ -17,7 +17,7 @@ export const imageRoutes = (parts: ApiParts): Hono => {
     })
     .post("/import", async (context) => {
       const request = await parseBody(context, importImageRequest);
-      const answer = await importImage(core, request.reference, () => parts.importer.plan(request, { signal: context.req.raw.signal }));
+      const answer = await importImage(core, request, () => parts.importer.plan(request, { signal: context.req.raw.signal }));
       return context.json(answer);
     })
     .post("/tag", async (context) => context.json(await tagImage(core, await parseBody(context, tagImageRequest))))

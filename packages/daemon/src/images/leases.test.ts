@@ -44,3 +44,14 @@ test("what a failed pull has fetched is there for who tries again soon, and goes
   clock.advance(11 * 60_000);
   assert.equal(leases.isHeld(DIGEST), false);
 });
+
+test("what lingers goes when a person wants room, what is leased stays", () => {
+  const leases = new ContentLeases(new FakeClock());
+  using lease = leases.begin();
+  lease.hold(DIGEST);
+  leases.holdForAWhile(DIGEST);
+  leases.holdForAWhile("other");
+  assert.deepEqual([leases.isLeased(DIGEST), leases.isLeased("other"), leases.isHeld("other")], [true, false, true]);
+  leases.endLingering();
+  assert.deepEqual([leases.isHeld(DIGEST), leases.isHeld("other")], [true, false]);
+});

@@ -53,6 +53,16 @@ export class ContentLeases {
     this.#lingering.set(name, now + LINGER_MS);
   }
 
+  /** Names that have found their record, or that a person wants gone: from now on only leases hold them. */
+  endLingering(names: Iterable<string> = this.#lingering.keys()): void {
+    for (const name of [...names]) this.#lingering.delete(name);
+  }
+
+  /** By work that is under way. */
+  isLeased(name: string): boolean {
+    return this.#held.has(name);
+  }
+
   isHeld(name: string): boolean {
     return this.#held.has(name) || (this.#lingering.get(name) ?? -Infinity) > this.#clock.monotonicMs();
   }

@@ -1,4 +1,5 @@
 import {
+  type Digest,
   type ImageDetails,
   type ImageView,
   type ImportImageAnswer,
@@ -16,7 +17,7 @@ import type { WorkOptions } from "../pipeline/work.port.ts";
 import { isDiskFull, type WantedImage } from "../pipeline/pipeline.ts";
 import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
-import { toImageDetails, toImageView } from "./report-images.ts";
+import { blobsOf, toImageDetails, toImageView } from "./report-images.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { sweepUnused } from "./sweep.ts";
 
@@ -163,12 +164,17 @@ export const ENSURE_SAGA: Saga<EnsureContext> = {
 };
 
 /** Names an image whose blobs the caller has sent, or says which are missing. */
-export const importImage = async (core: Core, reference: string, plan: () => Promise<ImportPlan>): Promise<ImportImageAnswer> => {
+export const importImage = async (
+  core: Core,
+  { reference, root }: { reference: string; root: string },
+  plan: () => Promise<ImportPlan>,
+): Promise<ImportImageAnswer> => {
   const name = canonicalReference(reference);
   const planned = await plan();
   if (planned.state === "incomplete") return { missing: planned.missing.map(({ digest, size }) => ({ digest, size })), image: null };
   const before = core.images.getImage(name);
-  const record = core.pipeline.recordImage(name, { image: planned.image, root: planned.image.manifestDigest });
+  const record = core.pipeline.recordImage(name, { image: planned.image, root: root as Digest });
+  core.leases.endLingering(blobsOf(record)); // their record keeps them now
   if (before !== null && before.root !== record.root) await sweepUnused(core);
   return { missing: [], image: toImageView(core, record) };
 };

@@ -21,7 +21,7 @@ interface PrunePlan {
   readonly items: readonly Removed[];
 }
 
-/** What of the home is to go. A thing that a lease holds is on its way to be used, and stays. */
+/** What of the home is to go. A thing that work is at stays; what lingers for another try does not. */
 export const planPrune = async (core: Core, usage: HomeUsage, request: Omit<Prune, "dryRun">): Promise<PrunePlan> => {
   const measured = { vms: await usage.vms(), rootfs: await usage.rootfs(), blobs: await usage.content(), kernels: await usage.kernels() };
   const all = core.vms.list();
@@ -30,7 +30,7 @@ export const planPrune = async (core: Core, usage: HomeUsage, request: Omit<Prun
   const staying = all.filter((vm) => !gone.has(vm.id));
   const usedRootfs = new Set(staying.map((vm) => vm.rootfsKey));
   const usedKernels = new Set(staying.map((vm) => vm.kernelKey));
-  const isFree = (key: string): boolean => !usedRootfs.has(key) && !core.leases.isHeld(key);
+  const isFree = (key: string): boolean => !usedRootfs.has(key) && !core.leases.isLeased(key);
   const images = request.images ? core.images.listImages().filter((image) => isFree(image.rootfsKey)) : [];
   const dropped = new Set(images.map((image) => image.reference));
   const kept = core.images.listImages().filter((image) => !dropped.has(image.reference));
@@ -53,7 +53,7 @@ export const planPrune = async (core: Core, usage: HomeUsage, request: Omit<Prun
     ),
     ...itemsOf(
       "blob",
-      measured.blobs.filter(({ digest }) => !named.has(digest) && !core.leases.isHeld(digest)),
+      measured.blobs.filter(({ digest }) => !named.has(digest) && !core.leases.isLeased(digest)),
       ({ digest }) => digest,
     ),
     ...itemsOf(
@@ -80,6 +80,8 @@ const newestKernels = (kernels: readonly KernelRecord[]): string[] => {
  * since, each image in a transaction that looks at its users, the rest by the sweep.
  */
 export const prune = async (core: Core, usage: HomeUsage, request: Prune): Promise<PruneReport> => {
+  // what a failed pull left for another try is what a person who prunes wants gone
+  if (!request.dryRun) core.leases.endLingering();
   const plan = await planPrune(core, usage, request);
   if (request.dryRun) return toReport(plan.items, [], true);
   const sizes = new Map(plan.items.map((item) => [`${item.kind} ${item.id}`, item.diskBytes]));

@@ -33,7 +33,7 @@ const tellSwept = (core: Core, swept: readonly Swept[]): void => {
   core.journal.info({ removed: swept.length, bytes: diskBytes }, "swept");
 };
 
-const SWEEP_EVERY_MS = 10 * 60_000;
+const SWEEP_EVERY_MS = 60_000;
 
 /** Sweeps now and then, until the daemon begins to end: what has lingered goes even if nobody asks for anything. */
 export const sweepRegularly = async (core: Core): Promise<void> => {
