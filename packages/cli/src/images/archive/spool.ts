@@ -158,6 +158,8 @@ const unpackXz = async (source: AsyncIterable<Uint8Array>, write: Sink, from: Pi
     from.signal.throwIfAborted();
     if (end.status === "rejected") throw xzMissing(from.name, end.reason);
     if (drained.status === "rejected") throw drained.reason;
+    // a source that fails is what xz sees as a cut; a pipe that xz has left is what it says itself
+    if (fed.status === "rejected" && !hasErrno(fed.reason, "EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE")) throw fed.reason;
     if (end.value.exitCode !== null && end.value.exitCode > 0) {
       throw archiveError(from.name, `its xz is damaged or cut off: ${end.value.words || "xz failed"}`);
     }
