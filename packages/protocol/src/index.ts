@@ -3,6 +3,7 @@ export * from "./errors.ts";
 export * from "./ids.ts";
 export * from "./limits.ts";
 export * from "./schemas/event.ts";
+export * from "./schemas/explanation.ts";
 export * from "./schemas/host.ts";
 export * from "./schemas/image.ts";
 export * from "./schemas/operation.ts";

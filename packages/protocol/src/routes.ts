@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { explanation } from "./schemas/explanation.ts";
 import { daemonStatus, dfReport, doctorReport, pruneReport, pruneRequest } from "./schemas/host.ts";
 import {
   imageDetails,
@@ -136,6 +137,11 @@ export const ROUTES: readonly Route[] = [
     summary: "Asks an operation to stop",
     status: 202,
     response: operationView,
+  }),
+  get("/v1/explain/:subject{.+}", {
+    summary: "Why a VM, an operation, an image or a digest is as it is: what it waited for, what refused it, what holds it",
+    status: 200,
+    response: explanation,
   }),
   get("/v1/events", {
     summary:

@@ -1,4 +1,4 @@
-import type { DaemonStatus, DfReport, DoctorReport, KernelView, KilnEvent, PruneReport, PruneRequest } from "@kiln/protocol";
+import type { DaemonStatus, DfReport, DoctorReport, Explanation, KernelView, KilnEvent, PruneReport, PruneRequest } from "@kiln/protocol";
 import { systemClock, systemRandom, type Clock, type RandomSource } from "@kiln/std";
 import { ApiClient, type CallOptions } from "./api-client.ts";
 import { type EventOptions, readEvents } from "./event-stream.ts";
@@ -53,6 +53,11 @@ export class Kiln implements Disposable {
   /** Removes what nobody uses: unless told, VMs that have ended, old kernels, and blobs that no image has. */
   prune(request: PruneRequest = {}, options: CallOptions = {}): Promise<PruneReport> {
     return this.#api.json("POST", "/v1/prune", { json: request, signal: options.signal });
+  }
+
+  /** Why a VM, an operation, an image or a digest is as it is. Throws NOT_FOUND for what nothing is known of. */
+  explain(subject: string, options?: CallOptions): Promise<Explanation> {
+    return this.#api.json("GET", `/v1/explain/${encodeURIComponent(subject)}`, options);
   }
 
   /** What happened and happens in this home, each event once, whatever becomes of connections and daemons. */

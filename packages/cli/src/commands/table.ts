@@ -50,6 +50,11 @@ export const COMMANDS: readonly CommandEntry[] = [
   { path: ["op", "inspect"], summary: "Show everything about operations, as JSON", load: () => import("./operation-inspect.ts") },
   { path: ["op", "watch"], summary: "Follow an operation to its end", load: () => import("./operation-watch.ts") },
   { path: ["op", "cancel"], summary: "Cancel operations", load: () => import("./operation-cancel.ts") },
+  {
+    path: ["explain"],
+    summary: "Show why something is as it is: what it waited for, what holds it",
+    load: () => import("./host-explain.ts"),
+  },
   { path: ["events"], summary: "Show what happens", load: () => import("./host-events.ts") },
   { path: ["doctor"], summary: "Check what this machine can do", load: () => import("./host-doctor.ts") },
   { path: ["df"], summary: "Show what takes room on the disk", load: () => import("./host-df.ts") },

@@ -10,7 +10,9 @@ type Named = "vm" | "image";
 
 /** Commands whose arguments are names of VMs or of images: asked of the daemon when completing. */
 const TAKES: ReadonlyMap<string, Named> = new Map([
-  ...["start", "stop", "restart", "kill", "rm", "exec", "attach", "logs", "inspect", "wait"].map((path) => [path, "vm"] as const),
+  ...["start", "stop", "restart", "kill", "rm", "exec", "attach", "logs", "inspect", "wait", "explain"].map(
+    (path) => [path, "vm"] as const,
+  ),
   ...["run", "create", "pull", "images", "rmi", "tag", "save"].map((path) => [path, "image"] as const),
   ...["ls", "inspect", "pull", "rm", "tag", "save"].map((word) => [`image ${word}`, "image"] as const),
 ]);

@@ -33,3 +33,9 @@ export const shortDigest = (digest: string): string => {
   const [, hex] = /^sha256:([0-9a-f]{64})$/.exec(digest) ?? [];
   return hex === undefined ? digest : hex.slice(0, 12);
 };
+
+/** For example "850 ms", "1.2 s", "3 minutes". */
+export const formatMs = (ms: number): string => {
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  return ms < 60_000 ? `${(ms / 1_000).toFixed(1)} s` : formatDuration(ms);
+};

@@ -59,7 +59,7 @@ export const explainContent = (core: Core, name: string): Explanation => {
   const isKernel = core.kernels.getKernel(name) !== null;
   const free = isKernel
     ? "No VM boots from it: `kiln prune` removes it, unless it is the newest."
-    : "Nothing needs it: the next sweep removes it.";
+    : "Nothing needs it: if it is there, the next sweep removes it.";
   const summary = heldBy.length === 0 ? free : `It is kept by ${[...new Set(heldBy.map((one) => one.name))].join(", ")}.`;
   return {
     ...{ kind: "content", id: name, name, state: heldBy.length === 0 ? "unused" : "in use" },

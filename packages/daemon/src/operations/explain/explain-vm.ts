@@ -11,9 +11,15 @@ export const explainVm = (core: Core, vm: VmRecord): Explanation => {
   const waits = waitsOf(history, operations, events);
   const joined = joinedOf(history, operations);
   const failed = own.find((one) => one.state === "failed");
+  const isIdle = own.every(({ finishedAt }) => finishedAt !== null);
   return {
     ...{ kind: "vm", id: vm.id, name: vm.name, state: vm.state },
-    summary: [describeState(vm, history.nowMs), ...describeWork(own, { waits, joined }), ...describeRoom(core, vm), describeDisk(vm, own)],
+    summary: [
+      describeState(vm, history.nowMs),
+      ...describeWork(own, { waits, joined }),
+      ...(isIdle ? describeRoom(core, vm) : []),
+      describeDisk(vm, own),
+    ],
     error: errorOf(vm, failed),
     ...{ waits, joined, capacity: capacityFor(core, vm), heldBy: [], operations },
     events: [...events],
@@ -65,10 +71,10 @@ const describeRoom = (core: Core, vm: VmRecord): string[] => {
     ...(vm.memoryBytes > memoryBytes.total - memoryBytes.reserved
       ? [`${mebibytes(memoryBytes.total - memoryBytes.reserved)} of memory`]
       : []),
-    ...(vm.cpus > cpus.total - cpus.reserved ? [`${cpus.total - cpus.reserved} CPUs`] : []),
+    ...(vm.cpus > cpus.total - cpus.reserved ? [count(cpus.total - cpus.reserved, "CPU")] : []),
   ];
   if (short.length === 0) return [];
-  return [`A start would wait: it needs ${mebibytes(vm.memoryBytes)} and ${vm.cpus} CPUs, and ${short.join(" and ")} are free.`];
+  return [`A start would wait: it needs ${mebibytes(vm.memoryBytes)} and ${count(vm.cpus, "CPU")}, and ${short.join(" and ")} are free.`];
 };
 
 const describeDisk = (vm: VmRecord, own: readonly OperationView[]): string => {
@@ -78,6 +84,8 @@ const describeDisk = (vm: VmRecord, own: readonly OperationView[]): string => {
   if (LIVE_STATES.has(vm.state)) return `Its disk may grow to ${mebibytes(vm.diskBytes)}, and stays as long as it.`;
   return `Its disk stays until it is removed: \`kiln rm ${vm.name}\`${vm.state === "created" ? "" : ", or `kiln prune`"}.`;
 };
+
+const count = (many: number, word: string): string => `${many} ${word}${many === 1 ? "" : "s"}`;
 
 const mebibytes = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
 
