@@ -17,7 +17,7 @@ const REQUESTS = {
   IDEMPOTENCY_CONFLICT: "The idempotency key of a request was used before, for a different request.",
   PERMISSION_DENIED:
     "You may not read or write a file or a socket that is needed, or this host's registries.toml does not allow the registry.",
-  CANCELLED: "The operation was interrupted (Ctrl-C, `kiln op cancel`, or its daemon ended). What it had begun is undone.",
+  CANCELLED: "The operation was interrupted (Ctrl-C, `kiln op cancel`). What it had begun is undone.",
 } as const satisfies Meanings;
 
 const IMAGES = {

@@ -21,6 +21,8 @@ export interface Started {
 
 export interface RunOptions {
   readonly input?: string;
+  /** Sees standard output as it comes, which is then not kept. */
+  readonly watch?: (text: string) => void;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
 }
@@ -63,7 +65,8 @@ export class TestHome implements AsyncDisposable {
     });
     child.stdin.on("error", () => undefined); // a command that ends without reading its input
     child.stdin.end(options.input ?? "");
-    const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
+    const stdout = options.watch === undefined ? collect(child.stdout) : pass(child.stdout, options.watch);
+    const stderr = collect(child.stderr);
     const { promise, resolve } = Promise.withResolvers<number>();
     child.once("close", (code, signal) => resolve(code ?? (signal === null ? -1 : 128)));
     const outcome = async (): Promise<Outcome> => ({ code: await promise, stdout: await stdout, stderr: await stderr });
@@ -131,6 +134,12 @@ const exists = async (path: string): Promise<boolean> =>
 const mentions = async (pid: number, path: string): Promise<boolean> => {
   const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
   return (await read("cmdline")).includes(path) || (await read("environ")).includes(`KILN_DIR=${path}`);
+};
+
+const pass = async (stream: NodeJS.ReadableStream, watch: (text: string) => void): Promise<string> => {
+  stream.setEncoding("utf8");
+  for await (const text of stream) watch(String(text));
+  return "";
 };
 
 const collect = async (stream: NodeJS.ReadableStream): Promise<string> => {

@@ -130,6 +130,22 @@ test("a VMM that dies under its start is a typed failure", async () => {
   assert.equal(fake.host.machines.size, 0);
 });
 
+test("a VMM that dies under a running VM is seen within 500 ms: the VM fails with the reason, an event tells of it, and who waits gets its room", async () => {
+  await using fake = await createFakeCore({ memoryBytes: 512 * MIB });
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const next = fake.create({ name: "next", start: true });
+  await until(() => fake.core.operations.get(next.id).state === "queued");
+  const [machine] = fake.host.machines;
+  const began = performance.now();
+  machine?.end({ reason: "vmm-died", detail: "QEMU ended by SIGKILL" });
+  await until(() => fake.vm("web")?.state === "failed");
+  assert.ok(performance.now() - began < 500);
+  assert.deepEqual([fake.vm("web")?.error?.code, fake.vm("web")?.pid], ["VM_DIED", null]);
+  const [event] = fake.core.events.about([fake.vm("web")?.id ?? ""], { limit: 1 });
+  assert.match(JSON.stringify(event), /"vm\.failed".*"from":"running".*VM_DIED.*QEMU ended by SIGKILL/);
+  assert.equal((await fake.ended(next)).state, "succeeded");
+});
+
 test("I18 two starts of one VM are one run", async () => {
   await using fake = await createFakeCore({ bootMs: 5 });
   await fake.ended(fake.create({ name: "web" }));
