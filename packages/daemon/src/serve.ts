@@ -14,6 +14,7 @@ import type { Core } from "./operations/core.ts";
 import { reportRepair } from "./operations/report-repair.ts";
 import { findInterrupted, forgiveResumes, resumeOperations } from "./operations/resume-operations.ts";
 import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
+import { tell } from "./operations/tell.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
 import type { KernelFiles } from "./vms/driver.port.ts";
@@ -42,20 +43,12 @@ export const serveHome = async (service: Service): Promise<void> => {
   using _socket = await listen(server, paths);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
   void sweepRegularly(composition.core);
-  tellOfDaemon(composition.core, "daemon.started", { pid: process.pid, version: service.version });
+  tell(composition.core, { type: "daemon.started", subject: "daemon", data: { id: null, pid: process.pid, version: service.version } });
   log.info({ home: paths.home, version: service.version }, "the daemon is ready");
   const by = await stopped.promise;
-  tellOfDaemon(composition.core, "daemon.stopping", { pid: process.pid, by });
+  tell(composition.core, { type: "daemon.stopping", subject: "daemon", data: { id: null, pid: process.pid, by } });
   log.info({ by }, "the daemon stops; its VMs run on");
   await shutDown(composition, { server, sockets });
-};
-
-const tellOfDaemon = ({ events, journal }: Core, type: "daemon.started" | "daemon.stopping", data: Record<string, unknown>): void => {
-  try {
-    events.append({ type, subject: "daemon", data: { id: null, ...data } });
-  } catch (error) {
-    journal.error({ type, error: String(error) }, "an event could not be written down"); // a full disk keeps no daemon from running
-  }
 };
 
 /** A mistyped failpoint must not pass for a test. */

@@ -9,6 +9,7 @@ import { removeVm } from "./remove-vm.ts";
 import { reportRepair } from "./report-repair.ts";
 import { createRun, MAIN_EXEC, type RunningVm } from "./running-vms.ts";
 import { drainUnread } from "./stream-vm.ts";
+import { tell } from "./tell.ts";
 
 const ADOPT_MS = 15_000;
 
@@ -61,7 +62,7 @@ const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
   if (record.state === "stopping" && found.main === null) await powerOff(core, found);
   const { epoch, bootId } = record;
   const pid = record.vmm?.identity.pid ?? null;
-  core.events.append({ type: "vm.adopted", subject: record.name, data: { id: record.id, pid, epoch, bootId } });
+  tell(core, { type: "vm.adopted", subject: record.name, data: { id: record.id, pid, epoch, bootId } });
   await drainUnread(core, found);
   core.journal.info({ vm: record.id, pid }, "adopted a running VM");
 };

@@ -36,11 +36,12 @@ export interface CreateContext {
   /** Keeps what was resolved until the VM's record names it. */
   readonly lease: ContentLease;
   resolved: Resolved | null;
+  /** The name meant another image before. */
+  hasMoved: boolean;
 }
 
 interface Resolved {
   readonly image: ImageRecord;
-  readonly hasMoved: boolean;
   readonly rootfs: { readonly key: string; readonly digest: string };
   readonly kernel: { readonly key: string; readonly name: string };
 }
@@ -75,22 +76,23 @@ export const continueCreate = async (
   const { saga, operation, credentials } = held;
   const input = saga.input as CreateInput;
   const next = input.request.start ? firstRecord(operation.id, startInput(input.id, { afterCreate: true })) : null;
-  if (await createUnderLease(core, { saga, next }, { operation, credentials })) await sweepUnused(core);
+  await createUnderLease(core, { saga, next }, { operation, credentials });
   return next === null ? input.id : continueStart(core, next, operation);
 };
 
-/** Whether there is something to sweep now that the lease has ended. */
 const createUnderLease = async (
   core: Core,
   { saga, next }: { saga: SagaRecord; next: SagaRecord | null },
   held: Pick<CreateContext, "operation" | "credentials">,
-): Promise<boolean> => {
+): Promise<void> => {
+  await using afterLease = new AsyncDisposableStack();
   using lease = core.leases.begin(held.operation.id);
   const context = createContext(core, saga, { ...held, lease });
+  // also where it fails: what the name led to before is nobody's by then
+  afterLease.defer(async () => void (context.hasMoved && (await sweepUnused(core))));
   const { signal } = held.operation;
   const onStep = (name: string): void => held.operation.phase(name);
   await runSaga(CREATE_SAGA, { context, record: saga, log: core.sagas, signal, onStep, next, checkpoint: core.checkpoint });
-  return context.resolved?.hasMoved ?? false;
 };
 
 export const createContext = (
@@ -99,7 +101,7 @@ export const createContext = (
   held: Pick<CreateContext, "operation" | "credentials" | "lease">,
 ): CreateContext => ({
   ...{ core, input: saga.input as CreateInput, ...held },
-  resolved: null,
+  ...{ resolved: null, hasMoved: false },
 });
 
 /** Image, rootfs and kernel, whole; fetched and built where they are missing. */
@@ -110,13 +112,18 @@ const resolve = async (context: CreateContext): Promise<unknown> => {
   requireOwnPlatform(core, request, from.platform);
   const wanted = { ...from, reference: request.image, pull: request.pull, lease };
   const options = workFor(operation);
-  const [{ record: image, hasMoved }, kernel] = await allOrNone(operation.signal, (signal) => [
-    fetchImage(core, wanted, { ...options, signal }),
+  const fetch = async (signal: AbortSignal): Promise<ImageRecord> => {
+    const { record, hasMoved } = await fetchImage(core, wanted, { ...options, signal });
+    context.hasMoved ||= hasMoved;
+    return record;
+  };
+  const [image, kernel] = await allOrNone(operation.signal, (signal) => [
+    fetch(signal),
     core.pipeline.ensureKernel({ ...options, signal }),
   ]);
   resolveCommand(image.image.config, request); // what cannot run is refused before anything is built for it
   const rootfs = await buildRootfs(core, image, options);
-  context.resolved = { image, hasMoved, rootfs, kernel: { key: kernel.key, name: kernel.name } };
+  context.resolved = { image, rootfs, kernel: { key: kernel.key, name: kernel.name } };
   return { image: image.reference, imageDigest: image.image.manifestDigest };
 };
 

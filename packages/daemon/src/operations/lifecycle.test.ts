@@ -297,6 +297,21 @@ test("I36 a VM that runs is taken over by the next daemon in the same epoch", as
   assert.equal(fake.vm("web")?.exitCode, 137);
 });
 
+test("a VM is adopted although its adoption cannot be written down", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const next = fake.restart();
+  const said: string[] = [];
+  const append = () => {
+    throw new Error("database or disk is full");
+  };
+  const journal = { ...next.journal, error: (_: unknown, message: string) => void said.push(message) };
+  await adoptVms({ ...next, events: { ...next.events, append }, journal });
+  assert.deepEqual(said, ["an event could not be written down"]);
+  await killVm(next, "web", "SIGKILL");
+  assert.equal(fake.vm("web")?.exitCode, 137);
+});
+
 test("the same delete asked again with its key is the same operation, though the VM is gone", async () => {
   await using fake = await createFakeCore();
   await fake.ended(fake.create({ name: "web" }));

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { ERROR_TABLE, KilnError, type OperationId, type OperationView } from "@kiln/protocol";
+import { ERROR_TABLE, type EventDraft, KilnError, type OperationId, type OperationView } from "@kiln/protocol";
 import { abortable, type Clock, type RandomSource, randomHex } from "@kiln/std";
 import type { Journal } from "./core.ts";
 import { LiveOperation, NO_CALLER, type OperationChange, type OperationContext, type OperationSpec } from "./operation.ts";
@@ -71,7 +71,7 @@ export class Operations {
   /** An operation that an earlier daemon left running goes on under its id. */
   resume(id: string, work: (context: OperationContext) => Promise<string | null>): void {
     const view: OperationView = { ...(this.#store.get(id) ?? this.get(id)), state: "running", phase: null, progress: null, position: null };
-    this.#store.update(view, resumedEvent(view));
+    this.#write(view, resumedEvent(view));
     void run(this.#keep(view, NO_CALLER), work);
   }
 
@@ -195,12 +195,15 @@ export class Operations {
     return left.length;
   }
 
-  /** Never throws: a full disk must not keep an operation from ending for those who wait for it. */
   #onChange(live: LiveOperation, { before, after: view, durable }: OperationChange): void {
     if (view.finishedAt !== null) this.#live.delete(live.view.id);
-    if (!durable) return;
+    if (durable) this.#write(view, operationEvent(before, view));
+  }
+
+  /** Never throws: a full disk must not keep an operation from ending for those who wait for it. */
+  #write(view: OperationView, event: EventDraft | null): void {
     try {
-      this.#store.update(view, operationEvent(before, view));
+      this.#store.update(view, event);
     } catch (error) {
       this.#journal.error({ operation: view.id, state: view.state, error: String(error) }, "an operation could not be written down");
     }

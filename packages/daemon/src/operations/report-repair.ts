@@ -1,4 +1,5 @@
 import type { Core } from "./core.ts";
+import { tell } from "./tell.ts";
 
 export interface Repair {
   /** A VM's name, a path in the home, an artifact's key. */
@@ -11,5 +12,5 @@ export interface Repair {
 }
 
 /** Tells of a difference between the records and the system, now repaired. */
-export const reportRepair = (core: Pick<Core, "events">, { subject, id, found, did }: Repair): void =>
-  core.events.append({ type: "drift.repaired", subject, data: { id, found, did } });
+export const reportRepair = (core: Pick<Core, "events" | "journal">, { subject, id, found, did }: Repair): void =>
+  tell(core, { type: "drift.repaired", subject, data: { id, found, did } });

@@ -52,9 +52,13 @@ const ownedVm = (core: Core, { saga, operation, input }: SagaRecord): VmId | nul
   return saga === DELETE_SAGA.name || core.vms.get(vm)?.operation === operation ? vm : null;
 };
 
-/** An end in order is no crash, and does not count against those that it interrupts. */
+/** An end in order is no crash, and does not count against those that it interrupts. Never throws: a full disk keeps no daemon from ending. */
 export const forgiveResumes = (core: Core): void => {
-  for (const record of core.sagas.list()) if (record.resumes > 0) core.sagas.put({ ...record, resumes: 0 });
+  try {
+    for (const record of core.sagas.list()) if (record.resumes > 0) core.sagas.put({ ...record, resumes: 0 });
+  } catch (error) {
+    core.journal.warn({ error: String(error) }, "an end in order will count as a crash");
+  }
 };
 
 /**

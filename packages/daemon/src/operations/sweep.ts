@@ -1,5 +1,6 @@
 import { collectContent } from "./collect-content.ts";
 import type { Core } from "./core.ts";
+import { tell } from "./tell.ts";
 
 export interface Swept {
   readonly kind: "rootfs" | "blob";
@@ -25,7 +26,7 @@ export const sweepUnused = async (core: Core): Promise<readonly Swept[]> => {
 const tellSwept = (core: Core, swept: readonly Swept[]): void => {
   const diskBytes = swept.reduce((sum, one) => sum + one.diskBytes, 0);
   const count = (kind: Swept["kind"]): number => swept.filter((one) => one.kind === kind).length;
-  core.events.append({
+  tell(core, {
     type: "content.swept",
     subject: "content",
     data: { id: null, rootfs: count("rootfs"), blobs: count("blob"), diskBytes },
