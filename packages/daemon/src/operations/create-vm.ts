@@ -89,7 +89,9 @@ const createUnderLease = async (
   using lease = core.leases.begin(held.operation.id);
   const context = createContext(core, saga, { ...held, lease });
   // also where it fails: what the name led to before is nobody's by then
-  afterLease.defer(async () => void (context.hasMoved && (await sweepUnused(core))));
+  afterLease.defer(async () => {
+    if (context.hasMoved) await sweepUnused(core);
+  });
   const { signal } = held.operation;
   const onStep = (name: string): void => held.operation.phase(name);
   await runSaga(CREATE_SAGA, { context, record: saga, log: core.sagas, signal, onStep, next, checkpoint: core.checkpoint });
