@@ -1,7 +1,8 @@
 import { chmod, lstat, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, KilnError } from "@kiln/protocol";
-import { type FileLock, makeDirectories, publishBytes, tryLockFile } from "@kiln/std/node";
+import { type FileLock, identifyProcess, makeDirectories, processState, publishBytes, tryLockFile } from "@kiln/std/node";
+import { z } from "zod";
 
 /** The directories of a home, all 0700. */
 const DIRECTORIES = ["content", "rootfs", "kernels", "vms", "staging", "cache"] as const;
@@ -75,23 +76,40 @@ const requireOwn = async (home: string): Promise<void> => {
   await chmod(home, 0o700);
 };
 
+const holderFile = z.object({
+  pid: z.int().positive(),
+  startedAt: z.string(),
+  identity: z.object({ bootId: z.string(), pidNamespace: z.string(), pid: z.int().positive(), startTime: z.string() }),
+});
+type Holder = z.output<typeof holderFile>;
+
 /** Takes the home for this process (I39). Throws HOME_IN_USE with who holds it. */
 export const lockHome = async (paths: HomePaths, self: { pid: number; startedAt: string; version: string }): Promise<FileLock> => {
   const lock = tryLockFile(paths.lock);
   if (lock === null)
     throw new KilnError("HOME_IN_USE", `the home ${paths.home} is held by ${await describeHolder(paths)}`, { object: paths.home });
-  await publishBytes({ target: paths.holder, stagingDir: paths.staging, bytes: JSON.stringify(self), ifExists: "replace" });
+  const bytes = JSON.stringify({ ...self, identity: await identifyProcess(self.pid) });
+  await publishBytes({ target: paths.holder, stagingDir: paths.staging, bytes, ifExists: "replace" });
   return lock;
 };
 
+/** The lock alone says that it is held; whoever holds it has not written its name yet where the name is of a dead one. */
 const describeHolder = async (paths: HomePaths): Promise<string> => {
+  const holder = await readHolder(paths);
+  const state = holder === null ? "dead" : await processState(holder.identity);
+  if (holder === null || state === "dead") return "another daemon that is just starting";
+  if (state === "alive") return `the daemon with pid ${holder.pid}, since ${holder.startedAt}`;
+  const { pidNamespace } = holder.identity;
+  return `a daemon that cannot be seen from here, with pid ${holder.pid} in the pid namespace ${pidNamespace}, since ${holder.startedAt}`;
+};
+
+const readHolder = async (paths: HomePaths): Promise<Holder | null> => {
   try {
-    const holder: unknown = JSON.parse(await readFile(paths.holder, "utf8"));
-    if (typeof holder === "object" && holder !== null && "pid" in holder) return `the daemon with pid ${String(holder.pid)}`;
+    return holderFile.safeParse(JSON.parse(await readFile(paths.holder, "utf8"))).data ?? null;
   } catch (error) {
     if (errnoOf(error) !== "ENOENT" && !(error instanceof SyntaxError)) throw error;
+    return null;
   }
-  return "another daemon that is just starting";
 };
 
 /** Whatever is being staged while the lock is taken belongs to a daemon that is dead (I15). */
