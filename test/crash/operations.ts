@@ -1,0 +1,187 @@
+/** The operations of the matrix: its columns. */
+import { appendFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { ErrorCode } from "@kiln/protocol";
+import { connect } from "@kiln/sdk/node";
+import { type TestHome, waitUntil } from "../e2e/home.ts";
+import { readRecords } from "./records.ts";
+import { BASE, type Stage } from "./stage.ts";
+
+export type Command = readonly string[];
+
+export interface CrashOperation {
+  readonly name: string;
+  /** From which of the stage's homes it begins. */
+  readonly from?: "template" | "withoutKernel";
+  /** Makes what has to be there before, once: each cell gets a copy. Its daemon need not be stopped. */
+  readonly prepare?: (home: TestHome, stage: Stage) => Promise<void>;
+  /** What it prints where it succeeds: once, whatever happens to the daemon. */
+  readonly prints?: string;
+  /** Run before the command in the daemon that is to die. */
+  readonly before?: readonly Command[];
+  readonly command: (stage: Stage) => Command;
+  /** How a second time is said, where the words differ. */
+  readonly again?: Command;
+  readonly env?: Readonly<Record<string, string>>;
+  /** A failpoint at which it fails by itself, so that it is taken back. */
+  readonly failsAt?: string;
+  /** It starts a daemon, so that what a daemon does before its first request is a part of it. */
+  readonly isStart?: boolean;
+  /** It takes seconds: the tests leave it to `npm run crash-matrix`. */
+  readonly isSlow?: boolean;
+  /** The failpoints that are its own; at the others it is another operation of the table. */
+  readonly only?: { readonly points: RegExp; readonly reason: string };
+  /** `prepare` ends its daemon with work under way; the next one begins with that. */
+  readonly leavesCrash?: boolean;
+  /** Errors with which the command may end where its daemon dies: see outcomes.ts for why. */
+  readonly mayEndWith?: readonly ErrorCode[];
+}
+
+const VM = ["--disk", "64m", BASE, "--"];
+
+const create = async (home: TestHome, name: string, ...command: string[]): Promise<void> => {
+  await home.ok("create", "--name", name, ...VM, ...command);
+};
+
+/** Failpoints that no command meets, each with its reason. */
+export const UNMET: Readonly<Record<string, string>> = {
+  "record.operation.forgetKey.before":
+    "the command line makes a new key for each request; a client that sends an old one a day later is a unit test",
+  "record.operation.forgetKey.after": "the same",
+};
+
+/** Ends the daemon in the middle of a create, a start, a delete and a pull at once. */
+const crashInTheMiddle = async (home: TestHome, { remote }: Stage): Promise<void> => {
+  await create(home, "stopped", "true");
+  await create(home, "unwanted", "true");
+  await home.ok("daemon", "stop");
+  const points = ["vm.create.reserve.done", "vm.start.boot.recorded", "vm.delete.files.done", "image.ensure.rootfs.begun"];
+  const env = { KILN_TEST: "1", KILN_FAILPOINT: points.map((point) => `${point}=pause`).join() };
+  await home.kiln(["daemon", "start"], { env });
+  using kiln = connect({ home: home.path });
+  await kiln.vms.create({ image: BASE, name: "fresh", command: ["true"] });
+  await kiln.vms.start("stopped");
+  await kiln.vms.remove("unwanted");
+  await kiln.images.pull(remote.fresh);
+  await waitUntil(async () => (await home.daemonLog()).split(" pause\n").length > points.length, "four operations in their middle");
+  await home.killDaemon();
+};
+
+/** As a failing disk would: the file has other bytes than were published. */
+const damageRootfs = async (home: TestHome): Promise<void> => {
+  await create(home, "web", "true");
+  for (const { key } of readRecords(home.path).rootfs) await appendFile(join(home.path, "rootfs", `${key}.ext4`), "damage");
+};
+
+/** As a name in a registry that leads elsewhere since it was pulled. */
+const pullOld = async (home: TestHome, { remote }: Stage): Promise<void> => {
+  await home.ok("pull", remote.old);
+  await home.ok("tag", remote.old, remote.fresh);
+  await home.ok("rmi", remote.old);
+};
+
+export const OPERATIONS: readonly CrashOperation[] = [
+  {
+    name: "daemon start",
+    command: () => ["daemon", "start"],
+    isStart: true,
+    mayEndWith: ["DAEMON_UNREACHABLE"],
+  },
+  {
+    name: "daemon start after a crash",
+    prepare: crashInTheMiddle,
+    leavesCrash: true,
+    command: () => ["daemon", "start"],
+    isStart: true,
+    mayEndWith: ["DAEMON_UNREACHABLE"],
+  },
+  {
+    name: "daemon start with another agent",
+    prepare: async (home) => writeFile(join(home.path, "cache/agent"), "another agent"),
+    env: { KILN_AGENT: "cache/agent" },
+    command: () => ["daemon", "start"],
+    isStart: true,
+    only: { points: /^record\.kernel\./, reason: "it is a daemon's start but for the old kernel that it forgets" },
+    mayEndWith: ["DAEMON_UNREACHABLE"],
+  },
+  { name: "create", command: () => ["create", ...VM, "true"] },
+  {
+    name: "create, failing",
+    command: () => ["create", ...VM, "true"],
+    failsAt: "vm.create.reserve.recorded",
+    mayEndWith: ["INTERNAL", "INTERRUPTED"],
+  },
+  {
+    name: "create without kernel",
+    from: "withoutKernel",
+    isSlow: true,
+    command: () => ["create", ...VM, "true"],
+    only: { points: /^(kernel|record\.kernel|publish)\./, reason: "it is a create but for the kernel that it builds, for seconds" },
+  },
+  { name: "run -d", command: () => ["run", "-d", ...VM, "true"], mayEndWith: ["VM_DIED"] },
+  { name: "run --rm", command: () => ["run", "--rm", ...VM, "echo", "hello"], prints: "hello\n", mayEndWith: ["VM_DIED"] },
+  {
+    name: "start",
+    prepare: (home) => create(home, "web", "true"),
+    command: () => ["start", "web"],
+    mayEndWith: ["VM_DIED"],
+  },
+  {
+    name: "start, failing",
+    prepare: (home) => create(home, "web", "true"),
+    command: () => ["start", "web"],
+    failsAt: "vm.start.live.recorded",
+    mayEndWith: ["INTERNAL", "INTERRUPTED", "VM_DIED"],
+  },
+  {
+    name: "start, rootfs damaged",
+    prepare: damageRootfs,
+    command: () => ["start", "web"],
+    only: { points: /rootfs|^publish\./, reason: "it is a start but for the rootfs that it builds again" },
+  },
+  {
+    name: "stop",
+    prepare: (home) => create(home, "web", "sleep", "1000"),
+    before: [["start", "web"]],
+    command: () => ["stop", "web"],
+  },
+  {
+    name: "kill",
+    prepare: (home) => create(home, "web", "sleep", "1000"),
+    before: [["start", "web"]],
+    command: () => ["kill", "web"],
+    again: ["stop", "web"],
+    mayEndWith: ["VM_NOT_RUNNING"],
+  },
+  {
+    name: "rm -f",
+    prepare: (home) => create(home, "web", "sleep", "1000"),
+    before: [["start", "web"]],
+    command: () => ["rm", "-f", "web"],
+  },
+  { name: "pull, moved", prepare: pullOld, command: ({ remote }) => ["pull", remote.fresh] },
+  {
+    name: "pull deb:",
+    command: () => ["pull", "deb:busybox-static"],
+    isSlow: true,
+    only: { points: /^(image|record\.image|publish)\./, reason: "it is a pull but for the packages that apt fetches, for seconds" },
+  },
+  { name: "pull oci:", command: ({ layout }) => ["pull", layout] },
+  { name: "load", command: ({ archive }) => ["load", "-i", archive, "--name", "loaded"] },
+  { name: "tag", command: () => ["tag", BASE, "other:latest"] },
+  { name: "rmi", command: () => ["rmi", BASE], again: ["rmi", "-f", BASE] },
+  {
+    name: "rmi -f, not there",
+    command: () => ["rmi", "-f", "nothing:latest"],
+    only: { points: /^record\.request\.forget/, reason: "it is a request like another but for its failure, whose key is forgotten" },
+  },
+  {
+    name: "prune -a",
+    prepare: async (home, { layout }) => {
+      await home.ok("pull", layout);
+      await home.ok("run", "-d", "--name", "done", ...VM, "true");
+      await home.ok("wait", "done");
+    },
+    command: () => ["prune", "-af"],
+  },
+];
