@@ -59,7 +59,33 @@ test("I1 twenty callers of one key share one run, and the rows say who joined", 
   const rows = operations.list({ all: true });
   assert.equal(rows.filter((row) => row.state === "succeeded" && row.joined === null).length, 1);
   const leader = rows.find((row) => row.joined === null)?.id;
-  assert.ok(rows.every((row) => row.joined === null || row.joined === leader));
+  assert.equal(rows.filter((row) => row.joined === leader).length, 19);
+});
+
+test("who comes while the first still looks whether there is anything to do has joined it all the same, unless it has left by then", async () => {
+  const { operations, work } = setUp();
+  const looked = Promise.withResolvers<null>();
+  const gated = gatedWork("k", new Map());
+  let looks = 0;
+  // the first look is each caller's own, the second one is the work's
+  const slow: Work<string> = { ...gated.work, find: async () => (++looks === 2 ? looked.promise : null) };
+  const first = work.run(slow, { signal: never });
+  await new Promise((resolve) => setImmediate(resolve));
+  const leaver = new AbortController();
+  const left = work.run(slow, { signal: leaver.signal });
+  const second = work.run(slow, { signal: never });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(operations.list({ all: true }).length, 0);
+  leaver.abort(new KilnError("CANCELLED", "enough"));
+  await assert.rejects(left, { code: "CANCELLED" });
+  looked.resolve(null);
+  await gated.entered;
+  gated.gate.resolve();
+  assert.deepEqual(await Promise.all([first, second]), ["made k", "made k"]);
+  const rows = operations.list({ all: true });
+  const leader = rows.find(({ joined }) => joined === null);
+  const [joiner] = rows.filter(({ joined }) => joined !== null);
+  assert.deepEqual([rows.length, joiner?.joined, joiner?.state, leader?.state], [2, leader?.id, "succeeded", "succeeded"]);
 });
 
 test("a result that is there makes no operation", async () => {

@@ -7,7 +7,10 @@ import type { Operations } from "./operations.ts";
 import { SUSPENSION } from "./suspension.ts";
 
 interface Flying {
+  /** null while it still looks whether there is anything to do. */
   operation: LiveOperation | null;
+  /** Those who came meanwhile: they join what becomes of it. */
+  readonly early: ((leader: LiveOperation) => void)[];
 }
 
 /** One run of the work, and who asked for it first. */
@@ -40,11 +43,19 @@ export class RecordedWork implements JoinedWork {
     if (present !== null) return present;
     const key = `${work.kind} ${work.key}`;
     let joiner: LiveOperation | null = null;
+    let isOver = false;
     const leave = new AbortController();
+    const join = (leader: LiveOperation): void => {
+      if (isOver) return;
+      joiner = this.#openJoiner(work, options, leader);
+      const { signal } = joiner.context;
+      signal.addEventListener("abort", () => leave.abort(signal.reason), { once: true });
+    };
     const onJoin = (): void => {
-      joiner = this.#openJoiner(work, options, this.#flying.get(key)?.operation ?? null);
-      const signal = joiner?.context.signal;
-      signal?.addEventListener("abort", () => leave.abort(signal.reason), { once: true });
+      const flying = this.#flying.get(key);
+      if (flying === undefined) return;
+      if (flying.operation !== null) join(flying.operation);
+      else flying.early.push((leader) => attempt(() => join(leader), leave));
     };
     try {
       const result = (await this.#flights.run(key, (context) => this.#fly(work, { ...context, key, parent: options.operation ?? null }), {
@@ -57,18 +68,19 @@ export class RecordedWork implements JoinedWork {
     } catch (error) {
       endJoiner(joiner, (one) => one.fail(one.isSuspended ? SUSPENSION : error));
       throw error;
+    } finally {
+      isOver = true;
     }
   }
 
-  #openJoiner<Result>(work: Work<Result>, options: WorkOptions, leader: LiveOperation | null): LiveOperation | null {
-    if (leader === null) return null;
+  #openJoiner<Result>(work: Work<Result>, options: WorkOptions, leader: LiveOperation): LiveOperation {
     const { kind, key, subject } = work;
     return this.#operations.open({ kind, key, subject, joined: leader.view.id as OperationId, parent: options.operation ?? null });
   }
 
   async #fly<Result>(work: Work<Result>, flight: Flight): Promise<Result> {
     const { key, parent } = flight;
-    const flying: Flying = { operation: null };
+    const flying: Flying = { operation: null, early: [] };
     this.#flying.set(key, flying);
     try {
       const finished = await work.find({ signal: flight.signal });
@@ -76,6 +88,7 @@ export class RecordedWork implements JoinedWork {
       const operation = this.#operations.open({ kind: work.kind, key: work.key, subject: work.subject, parent });
       operation.countWaiters = () => this.#flights.waiters(key);
       flying.operation = operation;
+      for (const join of flying.early.splice(0)) join(operation);
       return await this.#make(work, operation, flight);
     } finally {
       this.#flying.delete(key);
@@ -114,6 +127,15 @@ export class RecordedWork implements JoinedWork {
     }
   }
 }
+
+/** What fails for a joiner is not the fault of those whom it joins: it leaves. */
+const attempt = (join: () => void, leave: AbortController): void => {
+  try {
+    join();
+  } catch (error) {
+    leave.abort(error);
+  }
+};
 
 const endJoiner = (joiner: LiveOperation | null, end: (one: LiveOperation) => void): void => {
   if (joiner !== null) end(joiner);
