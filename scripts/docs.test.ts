@@ -69,7 +69,7 @@ test("every command that the pages show is there, with each of its flags", async
 test("every script that the documents name is in package.json", () => {
   const { scripts } = JSON.parse(read("package.json")) as { scripts: Readonly<Record<string, string>> };
   for (const [text, name = ""] of ["README.md", "CONTRIBUTING.md"].flatMap((path) => [
-    ...read(path).matchAll(/npm run (?:-s )?([a-z]+)/g),
+    ...read(path).matchAll(/npm run (?:-s )?([a-z-]+)/g),
   ])) {
     assert.ok(Object.hasOwn(scripts, name), text);
   }

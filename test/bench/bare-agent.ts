@@ -35,7 +35,7 @@ export const openBareAgent = async (home: string): Promise<BareAgent> => {
     { slot: "writable" as const, path: writable, readOnly: false },
   ];
   const uid = process.getuid?.() === 0 ? UID : null;
-  const spec = { id: "bench", cpus: 1, memoryBytes: 512 * 2 ** 20, kernel, disks, directory: join(directory, "vm"), uid };
+  const spec = { id: "bench", cpus: 1, memoryBytes: 512 * 2 ** 20, kernel, disks, network: null, directory: join(directory, "vm"), uid };
   const vmm = await driver.boot(spec, { signal });
   undo.defer(() => vmm.kill());
   const connector = createAgentConnector({ clock: systemClock, random: systemRandom });

@@ -58,7 +58,10 @@ before(async () => {
   const driver = new QemuDriver({ cacheDir: CACHE, stagingDir: join(CACHE, "staging") });
   const disk = (slot: "root" | "writable" | "modules", path: string) => ({ slot, path, readOnly: slot !== "writable" });
   const disks = [disk("root", join(home, "root.img")), disk("writable", join(home, "writable.img")), disk("modules", kernel.modulesImage)];
-  vmm = await driver.boot({ id: "0123456789ab", cpus: 1, memoryBytes: 256 * MIB, kernel, disks, directory, uid }, { signal });
+  vmm = await driver.boot(
+    { id: "0123456789ab", cpus: 1, network: null, memoryBytes: 256 * MIB, kernel, disks, directory, uid },
+    { signal },
+  );
   session = await connector.connect(await vmm.openAgentChannel({ signal }), { epoch: 1, signal });
   const modules = [...kernel.setupModules, ...kernel.manifest.modules.vsock];
   const serials = { root: "root", writable: "writable", modules: "modules" };

@@ -115,7 +115,7 @@ const vmmSpec = (core: Core, record: VmRecord, files: VmFiles): VmmSpec => {
   ];
   const { id, cpus, memoryBytes, slot } = record;
   const uid = core.config.uidBase === null ? null : core.config.uidBase + slot;
-  return { id, cpus, memoryBytes, kernel: files, disks, directory: core.disks.directory(id), uid };
+  return { id, cpus, memoryBytes, kernel: files, disks, network: null, directory: core.disks.directory(id), uid };
 };
 
 const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup => ({

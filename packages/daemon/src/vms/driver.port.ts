@@ -19,7 +19,7 @@ export interface DriverReport {
   readonly reason: string;
 }
 
-export const DISK_SLOTS = ["root", "writable", "modules", "work"] as const;
+export const DISK_SLOTS = ["root", "writable", "modules", "work", "volume0", "volume1", "volume2", "volume3"] as const;
 export type DiskSlot = (typeof DISK_SLOTS)[number];
 
 export interface DiskSpec {
@@ -36,12 +36,27 @@ export interface KernelFiles {
   readonly digest: string;
 }
 
+/** Where the packets of a VM go. */
+export interface VmmUplink {
+  /** A network namespace that the VMM runs in, as a path that setns(2) takes; null: the host's own. */
+  readonly namespace: string | null;
+}
+
+export interface VmmNetwork {
+  /** The address of the NIC, "02:…". */
+  readonly mac: string;
+  /** null: the NIC has no peer. */
+  readonly uplink: VmmUplink | null;
+}
+
 export interface VmmSpec {
   readonly id: string;
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly kernel: KernelFiles;
   readonly disks: readonly DiskSpec[];
+  /** null: no NIC. */
+  readonly network: VmmNetwork | null;
   /** A directory of this VM's own, mode 0700, for sockets. It exists. */
   readonly directory: string;
   /** The uid and gid that the VMM runs as; null keeps the daemon's own. Never 0. */

@@ -13,7 +13,7 @@ const openStage = async (): Promise<DriverStage> => {
     driver: new FakeDriver(host),
     next: () => new FakeDriver(host),
     spec: async (id) => ({
-      ...{ id, cpus: 1, memoryBytes: 64 * 2 ** 20, disks: [], directory: `/vms/${id}`, uid: null },
+      ...{ id, cpus: 1, memoryBytes: 64 * 2 ** 20, disks: [], network: null, directory: `/vms/${id}`, uid: null },
       kernel: { vmlinux: "/vmlinux", initramfs: "/initramfs", digest: "sha256:0" },
     }),
     connect: async (vmm, signal) => agent.connect(await vmm.openAgentChannel({ signal }), { epoch: 1, signal }),

@@ -5,7 +5,7 @@ import { decideKvmAccess } from "./kvm-device.ts";
 import { parseQemuVersion, readQemuVersion, requireQemuVersion } from "./version.ts";
 
 const shape: QemuShape = {
-  ...{ id: "vm-1", accel: "tcg", cpus: 2, memoryBytes: 512 * 2 ** 20 },
+  ...{ id: "vm-1", accel: "tcg", cpus: 2, network: null, memoryBytes: 512 * 2 ** 20 },
   descriptors: { qmp: 3, agent: 4, vmlinux: 5, initramfs: 6 },
   disks: [
     { slot: "root", descriptor: 7, readOnly: true },

@@ -1,5 +1,5 @@
 import { KilnError } from "@kiln/protocol";
-import { DISK_SLOTS, type DiskSlot } from "../../vms/driver.port.ts";
+import { DISK_SLOTS, type DiskSlot, type VmmNetwork } from "../../vms/driver.port.ts";
 import { VMM_LIMITS } from "../limits.ts";
 
 export type Accel = "kvm" | "tcg";
@@ -17,6 +17,7 @@ export interface QemuShape {
     readonly vmlinux: number;
     readonly initramfs: number;
   };
+  readonly network: VmmNetwork | null;
   readonly disks: readonly { readonly slot: DiskSlot; readonly descriptor: number; readonly readOnly: boolean }[];
 }
 
@@ -28,6 +29,7 @@ export const CONSOLE_ID = "console";
 const MIB = 2 ** 20;
 /** A guest finds its disks at the same address whichever others it has. Address 0 is the host bridge, 0x1f the ISA bridge. */
 const SERIAL_ADDRESS = 0x2;
+const NIC_ADDRESS = 0x3;
 const FIRST_DISK_ADDRESS = 0x8;
 
 /**
@@ -42,7 +44,13 @@ const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 /** The command line, without the program. A pure function: equal shapes give equal lines. */
 export const qemuArguments = (shape: QemuShape): readonly string[] => {
   if (!/^[A-Za-z0-9_.-]{1,64}$/.test(shape.id)) throw new KilnError("VMM_FAILED", `"${shape.id}" cannot name a VM of QEMU`);
-  return [...machineArguments(shape), ...kernelArguments(shape), ...channelArguments(shape), ...shape.disks.flatMap(diskArguments)];
+  return [
+    ...machineArguments(shape),
+    ...kernelArguments(shape),
+    ...channelArguments(shape),
+    ...networkArguments(shape),
+    ...shape.disks.flatMap(diskArguments),
+  ];
 };
 
 const machineArguments = ({ id, accel, cpus, memoryBytes }: QemuShape): readonly string[] => [
@@ -66,6 +74,10 @@ const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
   ...["-device", `virtio-serial-pci,id=serial,addr=${hex(SERIAL_ADDRESS)},max_ports=2`],
   ...["-device", `virtserialport,id=${AGENT_DEVICE_ID},chardev=agent,name=${AGENT_PORT}`],
 ];
+
+/** The guest's driver finds the address in the device; no boot from the network, so no ROM. */
+const networkArguments = ({ network }: QemuShape): readonly string[] =>
+  network === null ? [] : ["-device", `virtio-net-pci,id=nic,mac=${network.mac},addr=${hex(NIC_ADDRESS)},romfile=`];
 
 /** The cache mode is QEMU's default, writeback: a guest's flush is an fdatasync of the file (I25). */
 const diskArguments = ({ slot, descriptor, readOnly }: QemuShape["disks"][number]): readonly string[] => {

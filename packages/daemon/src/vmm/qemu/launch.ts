@@ -72,10 +72,10 @@ const startQemu = async ({ binary, spec, accel, group }: LaunchPlan, clock: Cloc
   for (const { slot, path, readOnly } of spec.disks) {
     disks.push({ slot, readOnly, descriptor: await inheritFile(path, readOnly ? constants.O_RDONLY : constants.O_RDWR) });
   }
-  const { id, cpus, memoryBytes } = spec;
+  const { id, cpus, memoryBytes, network } = spec;
   const confined = await spawnConfined({
     command: binary,
-    args: qemuArguments({ id, accel, cpus, memoryBytes, descriptors, disks }),
+    args: qemuArguments({ id, accel, cpus, memoryBytes, network, descriptors, disks }),
     ...{ uid: spec.uid, group, inherited },
     environment: { [MARKER.vm]: id, [MARKER.directory]: spec.directory, [MARKER.driver]: QEMU_DRIVER },
   });

@@ -44,7 +44,7 @@ export const openQemuStage = async (): Promise<QemuStage> => {
       const directory = join(vms, id);
       await mkdir(directory, { mode: 0o700 });
       const disks = [{ slot: "modules" as const, path: kernel.modulesImage, readOnly: true }];
-      return { id, cpus: 1, memoryBytes: 256 * 2 ** 20, kernel, disks, directory, uid: TEST_UID };
+      return { id, cpus: 1, network: null, memoryBytes: 256 * 2 ** 20, kernel, disks, directory, uid: TEST_UID };
     },
     emptyDisk: async (name) => {
       const path = join(home, name);
