@@ -76,7 +76,13 @@ const createCheckout = async (context: TestContext): Promise<Checkout> => {
   context.after(() => rm(scratch, { recursive: true, force: true }));
   const root = join(scratch, "a path with spaces");
   const bin = join(scratch, "bin");
-  for (const folder of [bin, join(root, "scripts"), join(root, "guest/agent"), join(root, "packages/cli/bin")])
+  for (const folder of [
+    bin,
+    join(root, "scripts"),
+    join(root, "guest/agent"),
+    join(root, "packages/daemon/native"),
+    join(root, "packages/cli/bin"),
+  ])
     await mkdir(folder, { recursive: true });
   for (const path of ["kiln", "scripts/bootstrap", "scripts/npm-tree.ts"]) await copyFile(join(ROOT, path), join(root, path));
   await writeFile(join(root, "package.json"), '{"type":"module"}');
@@ -86,6 +92,7 @@ const createCheckout = async (context: TestContext): Promise<Checkout> => {
     "console.log(JSON.stringify({ cwd: process.cwd(), args: process.argv.slice(2) }));\n",
   );
   await writeFile(join(root, "guest/agent/build"), 'echo built >>"$COUNT.agent"\necho agent >"$1"\nchmod +x "$1"\n');
+  await writeFile(join(root, "packages/daemon/native/build"), 'echo helper >"$1"\nchmod +x "$1"\n');
   await writeFile(join(root, "guest/agent/init.c"), "int main;\n");
   await writeScript(join(bin, "npm"), NPM);
   await symlink(process.execPath, join(bin, "node"));
