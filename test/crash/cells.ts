@@ -7,7 +7,7 @@ import { ifThere } from "./if-there.ts";
 import type { CrashOperation } from "./operations.ts";
 import { readRecords } from "./records.ts";
 import { copyHome, type Stage } from "./stage.ts";
-import { complaintsAbout, complaintsAfterStop, processesOf } from "./world.ts";
+import { complaintsAbout, complaintsAfterStop, endProcessesOf } from "./world.ts";
 
 /** A place in an operation: the nth time, counted from the daemon's start, that a failpoint is met. */
 export interface Hit {
@@ -140,7 +140,7 @@ export class CellHome implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const pid of await processesOf(this.home.path)) process.kill(pid, "SIGKILL");
+    await endProcessesOf(this.home.path);
     await rm(this.home.path, { recursive: true, force: true });
   }
 }

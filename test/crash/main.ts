@@ -16,21 +16,32 @@ const report = ({ cell, outcome, complaints }: CellResult): void => {
   for (const complaint of complaints) say(`    ${complaint}`);
 };
 
+const main = async (signal: AbortSignal): Promise<void> => {
+  const begun = performance.now();
+  const [operationPattern, pointPattern] = process.argv.slice(2).map((text) => new RegExp(text));
+  await using stage = await createStage();
+  const operations = OPERATIONS.filter(({ name }) => operationPattern?.test(name) ?? true);
+  const [points, planned] = [await listPoints(stage), await planOperations(stage, { operations, signal })];
+  const isWhole = operationPattern === undefined && pointPattern === undefined;
+  const complaints = isWhole ? [...complaintsAboutPlan(points, planned)] : [];
+  const cells = planCells(planned).filter(({ cell }) => pointPattern?.test(cell.point) ?? true);
+  say(`${cells.length} cells of ${operations.length} operations and ${points.length} failpoints`);
+  const results = await runCells(stage, cells, { onResult: (result) => (signal.aborted ? undefined : report(result)), signal });
+  if (isWhole) complaints.push(...complaintsAboutAllowances(results));
+  for (const complaint of complaints) say(complaint);
+  const bad = results.filter(({ complaints }) => complaints.length > 0).length;
+  say(`${results.length - bad} of ${results.length} are green, in ${Math.round((performance.now() - begun) / 1000)} s`);
+  if (bad + complaints.length > 0) process.exitCode = 1;
+  else if (isWhole) await writeFile(PAGE, renderPage(points, results));
+};
+
 const interrupt = new AbortController();
-for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => interrupt.abort());
-const begun = performance.now();
-const [operationPattern, pointPattern] = process.argv.slice(2).map((text) => new RegExp(text));
-await using stage = await createStage();
-const operations = OPERATIONS.filter(({ name }) => operationPattern?.test(name) ?? true);
-const [points, planned] = [await listPoints(stage), await planOperations(stage, operations)];
-const isWhole = operationPattern === undefined && pointPattern === undefined;
-const complaints = isWhole ? [...complaintsAboutPlan(points, planned)] : [];
-const cells = planCells(planned).filter(({ cell }) => pointPattern?.test(cell.point) ?? true);
-say(`${cells.length} cells of ${operations.length} operations and ${points.length} failpoints`);
-const results = await runCells(stage, cells, { onResult: report, signal: interrupt.signal });
-if (isWhole) complaints.push(...complaintsAboutAllowances(results));
-for (const complaint of complaints) say(complaint);
-const bad = results.filter(({ complaints }) => complaints.length > 0).length;
-say(`${results.length - bad} of ${results.length} are green, in ${Math.round((performance.now() - begun) / 1000)} s`);
-if (bad + complaints.length > 0) process.exitCode = 1;
-else if (isWhole) await writeFile(PAGE, renderPage(points, results));
+// the daemons do not get a terminal's signals: the cells under way end first, then the stage with all that is left in it
+for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(new Error(`${name}: nothing was written`)));
+try {
+  await main(interrupt.signal);
+} catch (error) {
+  if (error !== interrupt.signal.reason) throw error;
+  say(String(error));
+  process.exitCode = 130;
+}

@@ -31,8 +31,12 @@ export const listPoints = async (stage: Stage): Promise<readonly string[]> => {
 };
 
 /** Prepares each operation's home, and finds what it meets. */
-export const planOperations = (stage: Stage, operations: readonly CrashOperation[] = OPERATIONS): Promise<readonly Planned[]> =>
+export const planOperations = (
+  stage: Stage,
+  { operations, signal }: { readonly operations: readonly CrashOperation[]; readonly signal: AbortSignal },
+): Promise<readonly Planned[]> =>
   inParallel(operations, async (operation) => {
+    signal.throwIfAborted();
     const home = await copyHome(stage, operation.from === "withoutKernel" ? stage.withoutKernel : stage.template);
     if (operation.prepare !== undefined) await operation.prepare(home, stage);
     if (operation.leavesCrash !== true) await home.ok("daemon", "stop");

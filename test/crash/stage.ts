@@ -18,6 +18,7 @@ import { Database } from "../../packages/daemon/src/store/database.ts";
 import { buildTar } from "../../packages/formats/src/tar/tar-writer.fixture.ts";
 import { TestHome } from "../e2e/home.ts";
 import { ROOT } from "../fixtures/cache.ts";
+import { endProcessesOf } from "./world.ts";
 
 const run = promisify(execFile);
 
@@ -55,7 +56,10 @@ export const copyHome = async ({ root }: { readonly root: string }, from: string
 export const createStage = async (): Promise<Stage> => {
   await using undo = new AsyncDisposableStack();
   const root = await mkdtemp(join(tmpdir(), "kiln-crash-"));
-  undo.defer(() => rm(root, { recursive: true, force: true }));
+  undo.defer(async () => {
+    await endProcessesOf(root);
+    await rm(root, { recursive: true, force: true });
+  });
   const registry = undo.use(await ScriptedRegistry.start());
   for (const tag of ["old", "fresh"]) registry.serve("tool", tag, createImage([buildTar([{ path: tag, type: "file", content: tag }])]));
   const layoutDir = join(root, "layout");

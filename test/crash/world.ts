@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { DaemonStatus, DfReport } from "@kiln/protocol";
 import { connect } from "@kiln/sdk/node";
+import { hasCode } from "@kiln/std/node";
 import { KERNEL_FILES, KERNEL_MANIFEST, parseKernelManifest } from "../../packages/daemon/src/kernels/kernel-set.ts";
 import { LIVE_STATES } from "../../packages/daemon/src/vms/record.ts";
 import { ifThere } from "./if-there.ts";
@@ -156,6 +157,22 @@ export const processesOf = async (home: string): Promise<number[]> => {
   };
   const found = await Promise.all(pids.map(async (pid) => ((await carries(pid)) ? [Number(pid)] : [])));
   return found.flat();
+};
+
+/** Returns when there is none any more. */
+export const endProcessesOf = async (home: string): Promise<void> => {
+  for (;;) {
+    const pids = await processesOf(home);
+    if (pids.length === 0) return;
+    for (const pid of pids) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch (error) {
+        if (!hasCode(error, "ESRCH")) throw error;
+      }
+    }
+    await sleep(POLL_MS);
+  }
 };
 
 const socketsIn = async (directory: string): Promise<string[]> => {

@@ -40,15 +40,13 @@ describe("the crash matrix", () => {
   });
   after(() => stage[Symbol.asyncDispose]());
 
-  test(`I35 kill -9 of the daemon, and a failure, at every ${ONE_IN}rd failpoint leaves nothing lost, doubled or behind`, async () => {
-    const cells = choose(
-      await planOperations(
-        stage,
-        OPERATIONS.filter(({ isSlow }) => isSlow !== true),
-      ),
-    );
+  test(`I35 kill -9 of the daemon, and a failure, at every ${ONE_IN}rd failpoint leaves nothing lost, doubled or behind`, async ({
+    signal,
+  }) => {
+    const operations = OPERATIONS.filter(({ isSlow }) => isSlow !== true);
+    const cells = choose(await planOperations(stage, { operations, signal }));
     assert.ok(cells.length > 25, `${cells.length} cells`);
-    const results = await runCells(stage, cells, { onResult: () => undefined, signal: new AbortController().signal });
+    const results = await runCells(stage, cells, { onResult: () => undefined, signal });
     const bad = results.filter(({ complaints }) => complaints.length > 0);
     assert.deepEqual(
       bad.map(({ cell, outcome, complaints }) => [cell.operation.name, cell.action, `${cell.point}:${cell.nth}`, outcome, ...complaints]),
