@@ -12,27 +12,54 @@ export interface SealedMemory extends AsyncDisposable {
   readonly bytes: number;
 }
 
-export interface MemoryFile {
-  readonly path: string;
+/** What a saved memory holds: everything outside of the extents is zero and is never read. */
+export interface MemoryMap {
   readonly bytes: number;
-  /** sha256 in hex of all bytes, holes read as zeros; null: not known yet. */
-  readonly sha256: string | null;
+  /** Offset and length, ascending; of whole pieces of 64 KiB but for the last. */
+  readonly extents: readonly (readonly [offset: number, length: number])[];
+  /** In hex, of the extents' bytes one after the other. */
+  readonly sha256: string;
 }
 
 const CHUNK_BYTES = 2 ** 20;
-const ZEROS = new Uint8Array(CHUNK_BYTES);
+const PIECE_BYTES = 2 ** 16;
+const ZEROS = new Uint8Array(PIECE_BYTES);
+
+/** Finds what is not zero in a memory file that nobody writes to any more. */
+export const mapMemory = async (path: string, { signal }: { signal: AbortSignal }): Promise<MemoryMap> => {
+  await using file = await open(path);
+  const { size } = await file.stat();
+  const hash = createHash("sha256");
+  const extents: [number, number][] = [];
+  const buffer = new Uint8Array(CHUNK_BYTES);
+  for (let at = 0; at < size; at += CHUNK_BYTES) {
+    signal.throwIfAborted();
+    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, size - at));
+    await readFully(file, chunk, at);
+    for (let inner = 0; inner < chunk.length; inner += PIECE_BYTES) {
+      const piece = chunk.subarray(inner, inner + PIECE_BYTES);
+      if (Buffer.compare(piece, ZEROS.subarray(0, piece.length)) === 0) continue;
+      hash.update(piece);
+      const last = extents.at(-1);
+      if (last !== undefined && last[0] + last[1] === at + inner) last[1] += piece.length;
+      else extents.push([at + inner, piece.length]);
+    }
+  }
+  return { bytes: size, extents, sha256: hash.digest("hex") };
+};
 
 /**
  * Copies a saved memory into a memfd, compares its hash on the way, and seals it (memfd_create(2), F_SEAL_WRITE of fcntl(2)).
  * So a missing, short or changed file is never mapped (I7, I34): throws ARTIFACT_DAMAGED with what is wrong.
  */
 export const loadSealedMemory = async (
-  file: MemoryFile,
+  file: { readonly path: string; readonly map: MemoryMap },
   { program, signal }: { program: string; signal: AbortSignal },
-): Promise<SealedMemory & { readonly sha256: string }> => {
-  await using source = await openWhole(file);
+): Promise<SealedMemory> => {
+  const { path, map } = file;
+  await using source = await openWhole(path, map.bytes);
   await using undo = new AsyncDisposableStack();
-  const child = spawn(program, ["memory", String(file.bytes)], { stdio: ["pipe", "pipe", "pipe"], env: {} });
+  const child = spawn(program, ["memory", String(map.bytes)], { stdio: ["pipe", "pipe", "pipe"], env: {} });
   undo.defer(() => endChild(child));
   const said = readStderr(child);
   if (child.pid === undefined) {
@@ -43,18 +70,18 @@ export const loadSealedMemory = async (
   const number = await nextLine(lines, said);
   const memory = await open(`/proc/${child.pid}/fd/${Number(number)}`, "r+");
   undo.use(memory);
-  const sha256 = await copyHashed(source, memory, { bytes: file.bytes, signal });
-  if (file.sha256 !== null && sha256 !== file.sha256) {
-    throw new KilnError("ARTIFACT_DAMAGED", `${file.path} is not what was saved: its sha256 is ${sha256}`, { object: file.path });
+  const sha256 = await copyHashed(source, memory, { map, signal });
+  if (sha256 !== map.sha256) {
+    throw new KilnError("ARTIFACT_DAMAGED", `${path} is not what was saved: its sha256 is ${sha256}`, { object: path });
   }
   child.stdin.write("seal\n");
   if ((await nextLine(lines, said)) !== "sealed") throw new KilnError("INTERNAL", `${program} did not seal: ${await said}`);
   undo.move();
   await endChild(child);
-  return { descriptor: memory.fd, bytes: file.bytes, sha256, [Symbol.asyncDispose]: () => memory.close() };
+  return { descriptor: memory.fd, bytes: map.bytes, [Symbol.asyncDispose]: () => memory.close() };
 };
 
-const openWhole = async ({ path, bytes }: MemoryFile): Promise<FileHandle> => {
+const openWhole = async (path: string, bytes: number): Promise<FileHandle> => {
   const damaged = (detail: string, cause?: unknown): KilnError =>
     new KilnError("ARTIFACT_DAMAGED", `the saved memory ${path} ${detail}`, { cause, object: path });
   const file = await open(path).catch((cause: unknown) => {
@@ -66,20 +93,27 @@ const openWhole = async ({ path, bytes }: MemoryFile): Promise<FileHandle> => {
   throw damaged(`has ${size} bytes instead of ${bytes}`);
 };
 
-/** What is zero is not written: it stays a hole. */
-const copyHashed = async (from: FileHandle, to: FileHandle, { bytes, signal }: { bytes: number; signal: AbortSignal }): Promise<string> => {
+const copyHashed = async (from: FileHandle, to: FileHandle, { map, signal }: { map: MemoryMap; signal: AbortSignal }): Promise<string> => {
   const hash = createHash("sha256");
   const buffer = new Uint8Array(CHUNK_BYTES);
-  for (let at = 0; at < bytes;) {
-    signal.throwIfAborted();
-    const { bytesRead } = await from.read(buffer, 0, buffer.length, at);
-    if (bytesRead === 0) throw new KilnError("ARTIFACT_DAMAGED", `a saved memory ends after ${at} of ${bytes} bytes`);
-    const chunk = buffer.subarray(0, bytesRead);
-    hash.update(chunk);
-    if (Buffer.compare(chunk, ZEROS.subarray(0, bytesRead)) !== 0) await to.write(chunk, 0, bytesRead, at);
-    at += bytesRead;
+  for (const [offset, length] of map.extents) {
+    for (let at = 0; at < length; at += CHUNK_BYTES) {
+      signal.throwIfAborted();
+      const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, length - at));
+      await readFully(from, chunk, offset + at);
+      hash.update(chunk);
+      await to.write(chunk, 0, chunk.length, offset + at);
+    }
   }
   return hash.digest("hex");
+};
+
+const readFully = async (file: FileHandle, into: Uint8Array, position: number): Promise<void> => {
+  for (let at = 0; at < into.length;) {
+    const { bytesRead } = await file.read(into, at, into.length - at, position + at);
+    if (bytesRead === 0) throw new KilnError("ARTIFACT_DAMAGED", `a saved memory ends at ${position + at}`);
+    at += bytesRead;
+  }
 };
 
 const nextLine = async (lines: Interface, said: Promise<string>): Promise<string> => {
