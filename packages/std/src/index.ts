@@ -6,6 +6,7 @@ export { withDeadline, type DeadlineOptions } from "./deadline.ts";
 export { Deferred } from "./deferred.ts";
 export { FakeClock } from "./fake-clock.ts";
 export { FairGate, type AdmitOptions } from "./fair-gate.ts";
+export { type FileFingerprint } from "./file-fingerprint.ts";
 export { KeyedLock } from "./keyed-lock.ts";
 export { randomFraction, randomHex, seededRandom, systemRandom, type RandomSource } from "./random.ts";
 export { retry, type RetryOptions } from "./retry.ts";

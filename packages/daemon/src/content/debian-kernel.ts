@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { extractVmlinux, KernelFormatError, pvhEntry } from "@kiln/formats/elf-kernel";
 import { WRITER_VERSION } from "@kiln/formats/ext4";
 import { errnoOf, KilnError } from "@kiln/protocol";
+import type { FileFingerprint } from "@kiln/std";
+import { fileFingerprint, sameFingerprint } from "@kiln/std/node";
 import type { Apt, AptSession, PackageFacts } from "../host/apt.ts";
 import {
   KERNEL_BUILDER_VERSION,
@@ -44,6 +46,8 @@ interface BuildOptions {
 export class DebianKernelBuilder {
   readonly #apt: Apt;
   readonly #agentPath: string;
+  /** Every create asks; the agent is read again when it looks different. */
+  #digest: { readonly value: string; readonly agent: FileFingerprint } | null = null;
 
   constructor(parts: { readonly apt: Apt; readonly agentPath: string }) {
     this.#apt = parts.apt;
@@ -52,7 +56,11 @@ export class DebianKernelBuilder {
 
   /** Changes with the agent and the builder. Throws HOST_TOOL_MISSING where the agent is not built. */
   async builderDigest(): Promise<string> {
-    return kernelBuilderDigest({ agentSha256: sha256(await this.#readAgent()), builderVersion: BUILDER_VERSION });
+    const agent = await fileFingerprint(this.#agentPath);
+    if (agent !== null && this.#digest !== null && sameFingerprint(this.#digest.agent, agent)) return this.#digest.value;
+    const value = kernelBuilderDigest({ agentSha256: sha256(await this.#readAgent()), builderVersion: BUILDER_VERSION });
+    this.#digest = agent === null ? null : { value, agent };
+    return value;
   }
 
   /** Looks up which package it would be: fetches nothing but, where they are missing, apt's lists. Throws PACKAGE_NOT_FOUND, PACKAGE_FETCH_FAILED, KERNEL_INVALID. */

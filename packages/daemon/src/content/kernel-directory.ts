@@ -1,16 +1,18 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, isDigest, KilnError } from "@kiln/protocol";
-import { type Clock, randomHex, systemRandom } from "@kiln/std";
-import { type FileFingerprint, fileFingerprint, hasCode, publishDirectory, sameFingerprint } from "@kiln/std/node";
+import { type Clock, type FileFingerprint, randomHex, systemRandom } from "@kiln/std";
+import { fileFingerprint, hasCode, publishDirectory, sameFingerprint } from "@kiln/std/node";
 import type { Apt } from "../host/apt.ts";
 import { KERNEL_FILES, KERNEL_MANIFEST, kernelBuilderDigest, type KernelManifest, parseKernelManifest } from "../kernels/kernel-set.ts";
 import type { KernelRecord } from "../kernels/records.port.ts";
 import type { KernelFiles } from "../vms/driver.port.ts";
 import { DebianKernelBuilder } from "./debian-kernel.ts";
+import { KnownFiles } from "./known-files.ts";
 
-type Fingerprints = ReadonlyMap<string, FileFingerprint>;
+const ALL_FILES = [...KERNEL_FILES, KERNEL_MANIFEST] as const;
+type Fingerprints = Readonly<Record<string, FileFingerprint>>;
 
 /** What a boot needs of a set. */
 export interface KernelSetFiles extends KernelFiles {
@@ -30,8 +32,7 @@ export class KernelDirectory {
   readonly #stagingDir: string;
   readonly #clock: Clock;
   readonly #builder: DebianKernelBuilder;
-  /** What the files of a set looked like when their hashes were last found right. */
-  readonly #seen = new Map<string, Fingerprints>();
+  readonly #files = new KnownFiles();
 
   constructor(parts: {
     readonly directory: string;
@@ -74,33 +75,41 @@ export class KernelDirectory {
     return this.#toRecord(plan.key);
   }
 
-  /** Every byte is hashed the first time; later only a file that looks different (I7). */
-  async isWhole(record: KernelRecord, options: { signal: AbortSignal }): Promise<boolean> {
-    const manifest = await this.#readManifest(record.key);
-    if (manifest === null || manifest.digest !== record.digest) return false;
-    const before = this.#seen.get(record.key);
-    if (before === undefined) return this.verify(record.key, options);
-    const now = await this.#fingerprints(record.key);
-    const isSame = KERNEL_FILES.every((file) => {
-      const [one, other] = [before.get(file), now.get(file)];
+  /** A set that looks as it did when it was recorded is; of another one the files that look different are hashed (I7). */
+  async isWhole(record: KernelRecord, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    const { key, digest, fingerprints = {} } = record;
+    const now = await this.#fingerprints(key);
+    const isUntouched = (name: string): boolean => {
+      const [one, other] = [fingerprints[name], now[name]];
       return one !== undefined && other !== undefined && sameFingerprint(one, other);
-    });
-    return isSame || this.verify(record.key, options);
+    };
+    if (ALL_FILES.every(isUntouched)) return true;
+    const manifest = await this.#readManifest(key);
+    if (manifest === null || manifest.digest !== digest) return false;
+    return this.#areWhole(manifest.content, { key, fingerprints, signal });
   }
 
-  /** Hashes every file of the set against its manifest. */
-  async verify(key: string, options: { signal: AbortSignal }): Promise<boolean> {
-    const fingerprints = await this.#fingerprints(key);
+  /** Hashes every file of the set against its manifest, whatever is known of it. */
+  async verify(key: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    this.#forget(key);
     const manifest = await this.#readManifest(key);
-    this.#seen.delete(key);
     if (manifest === null || manifest.content.key !== key) return false;
-    for (const file of KERNEL_FILES) {
-      const expected = manifest.content.files[file];
-      if (fingerprints.get(file)?.size !== expected.size) return false;
-      if ((await hashFile(join(this.path(key), file), options.signal)) !== expected.sha256) return false;
+    return this.#areWhole(manifest.content, { key, fingerprints: {}, signal });
+  }
+
+  async #areWhole(
+    { files }: KernelManifest,
+    { key, fingerprints, signal }: { key: string; fingerprints: Fingerprints; signal: AbortSignal },
+  ): Promise<boolean> {
+    for (const name of KERNEL_FILES) {
+      const file = { path: join(this.path(key), name), ...files[name], fingerprint: fingerprints[name] ?? null };
+      if (!(await this.#files.isWhole(file, { signal }))) return false;
     }
-    this.#seen.set(key, fingerprints);
     return true;
+  }
+
+  #forget(key: string): void {
+    for (const name of KERNEL_FILES) this.#files.forget(join(this.path(key), name));
   }
 
   async open(key: string): Promise<KernelSetFiles> {
@@ -124,7 +133,7 @@ export class KernelDirectory {
   /** The name goes at once; a VM that has the files open keeps them. Idempotent. */
   async remove(key: string): Promise<void> {
     const aside = join(this.#stagingDir, `${process.pid}.${randomHex(systemRandom, 12)}.kernel`);
-    this.#seen.delete(key);
+    this.#forget(key);
     try {
       await rename(this.path(key), aside);
     } catch (error) {
@@ -142,6 +151,7 @@ export class KernelDirectory {
       source: `deb:${source.name}=${source.version}`,
       builderDigest: kernelBuilderDigest({ agentSha256, builderVersion }),
       sizeBytes: KERNEL_FILES.reduce((total, file) => total + files[file].size, 0),
+      fingerprints: await this.#fingerprints(key),
       createdAt: new Date(this.#clock.now()).toISOString(),
     };
   }
@@ -165,12 +175,12 @@ export class KernelDirectory {
   }
 
   async #fingerprints(key: string): Promise<Fingerprints> {
-    const found = new Map<string, FileFingerprint>();
-    for (const file of KERNEL_FILES) {
-      const fingerprint = await fileFingerprint(join(this.path(key), file));
-      if (fingerprint !== null) found.set(file, fingerprint);
+    const found: [string, FileFingerprint][] = [];
+    for (const name of ALL_FILES) {
+      const fingerprint = await fileFingerprint(join(this.path(key), name));
+      if (fingerprint !== null) found.push([name, fingerprint]);
     }
-    return found;
+    return Object.fromEntries(found);
   }
 }
 
@@ -178,17 +188,3 @@ interface ReadManifest {
   readonly content: KernelManifest;
   readonly digest: KernelRecord["digest"];
 }
-
-const READ_BYTES = 2 ** 20;
-
-const hashFile = async (path: string, signal: AbortSignal): Promise<string> => {
-  await using file = await open(path);
-  const hash = createHash("sha256");
-  const buffer = new Uint8Array(READ_BYTES);
-  for (;;) {
-    signal.throwIfAborted();
-    const { bytesRead } = await file.read(buffer, 0, buffer.length);
-    if (bytesRead === 0) return hash.digest("hex");
-    hash.update(buffer.subarray(0, bytesRead));
-  }
-};

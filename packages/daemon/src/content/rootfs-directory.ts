@@ -1,11 +1,11 @@
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { layerEncoding } from "@kiln/formats/oci";
 import { type Digest, isDigest, KilnError, type Progress } from "@kiln/protocol";
-import { fileFingerprint, publishFile, removeFileNow } from "@kiln/std/node";
+import type { FileFingerprint } from "@kiln/std";
+import { publishFile, removeFileNow } from "@kiln/std/node";
 import type { ResolvedImage } from "../images/ports.ts";
-import type { Fingerprint, RootfsRecord } from "../images/records.port.ts";
+import type { RootfsRecord } from "../images/records.port.ts";
+import { KnownFiles } from "./known-files.ts";
 import { requireRoom } from "./room.ts";
 import { type BuiltRootfs, buildRootfs } from "./rootfs/index.ts";
 
@@ -20,6 +20,7 @@ export class RootfsDirectory {
   readonly #directory: string;
   readonly #stagingDir: string;
   readonly #blobPath: (digest: Digest) => string;
+  readonly #files = new KnownFiles();
 
   constructor(options: { directory: string; stagingDir: string; blobPath: (digest: Digest) => string }) {
     this.#directory = options.directory;
@@ -31,7 +32,7 @@ export class RootfsDirectory {
     return join(this.#directory, `${key}.ext4`);
   }
 
-  async build(image: ResolvedImage, key: string, watch: BuildWatch): Promise<{ digest: Digest; fingerprint: Fingerprint }> {
+  async build(image: ResolvedImage, key: string, watch: BuildWatch): Promise<{ digest: Digest; fingerprint: FileFingerprint }> {
     const { signal, onProgress } = watch;
     watch.onPhase("build rootfs");
     const layers = image.layers.map((layer) => ({
@@ -52,19 +53,17 @@ export class RootfsDirectory {
       write: async (_file, path) =>
         built.resolve(await named(image.reference, buildRootfs({ layers, target: path, key }, { signal, onProgress }))),
     });
-    return { digest: parseDigest((await built.promise).digest), fingerprint: toFingerprint(published) };
+    const { size, ino, mtimeNs, ctimeNs } = published;
+    return { digest: parseDigest((await built.promise).digest), fingerprint: { size, ino, mtimeNs, ctimeNs } };
   }
 
-  async isWhole(record: RootfsRecord, options: { signal: AbortSignal }): Promise<boolean> {
-    const path = this.path(record.key);
-    const now = await fileFingerprint(path);
-    if (now === null || now.size !== record.fingerprint.size) return false;
-    const seen = toFingerprint(now);
-    const isSame = (["ino", "mtimeNs", "ctimeNs"] as const).every((field) => seen[field] === record.fingerprint[field]);
-    return isSame || (await hashFile(path, options.signal)) === record.digest;
+  async isWhole({ key, digest, fingerprint }: RootfsRecord, options: { signal: AbortSignal }): Promise<boolean> {
+    const sha256 = digest.slice("sha256:".length);
+    return this.#files.isWhole({ path: this.path(key), size: fingerprint.size, sha256, fingerprint }, options);
   }
 
   removeNow(key: string): number {
+    this.#files.forget(this.path(key));
     return removeFileNow(this.path(key));
   }
 }
@@ -82,17 +81,4 @@ const named = async (reference: string, building: Promise<BuiltRootfs>): Promise
 const parseDigest = (text: string): Digest => {
   if (!isDigest(text)) throw new KilnError("INTERNAL", `the rootfs builder answered ${text} for a digest`);
   return text;
-};
-
-const toFingerprint = (stat: { size: number; ino: bigint; mtimeNs: bigint; ctimeNs: bigint }): Fingerprint => ({
-  size: stat.size,
-  ino: String(stat.ino),
-  mtimeNs: String(stat.mtimeNs),
-  ctimeNs: String(stat.ctimeNs),
-});
-
-const hashFile = async (path: string, signal: AbortSignal): Promise<string> => {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { signal, highWaterMark: 1 << 20 })) hash.update(chunk as Uint8Array);
-  return `sha256:${hash.digest("hex")}`;
 };

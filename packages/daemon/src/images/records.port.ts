@@ -1,4 +1,5 @@
 import type { Digest } from "@kiln/protocol";
+import type { FileFingerprint } from "@kiln/std";
 import type { ResolvedImage } from "./ports.ts";
 
 /** A name and what it was resolved to. */
@@ -13,19 +14,12 @@ export interface ImageRecord {
   readonly createdAt: string;
 }
 
-/** What stat said of a file when it was published; a difference at use means: hash it again (I7). */
-export interface Fingerprint {
-  readonly size: number;
-  readonly ino: string;
-  readonly mtimeNs: string;
-  readonly ctimeNs: string;
-}
-
 export interface RootfsRecord {
   readonly key: string;
   /** sha256 of the ext4 file. */
   readonly digest: Digest;
-  readonly fingerprint: Fingerprint;
+  /** Of the file as it was published; a difference at use means: hash it again (I7). */
+  readonly fingerprint: FileFingerprint;
   readonly createdAt: string;
 }
 

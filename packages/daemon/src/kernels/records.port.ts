@@ -1,4 +1,5 @@
 import type { Digest } from "@kiln/protocol";
+import type { FileFingerprint } from "@kiln/std";
 
 export interface KernelRecord {
   readonly key: string;
@@ -12,6 +13,8 @@ export interface KernelRecord {
   /** sha256 of the set's manifest. */
   readonly digest: Digest;
   readonly sizeBytes: number;
+  /** Of the set's files and its manifest as they were published, by name (I7); none in records of the first version. */
+  readonly fingerprints?: Readonly<Record<string, FileFingerprint>>;
   readonly createdAt: string;
 }
 

@@ -1,6 +1,7 @@
 import type { Digest, Progress } from "@kiln/protocol";
+import type { FileFingerprint } from "@kiln/std";
 import type { ResolvedImage } from "../images/ports.ts";
-import type { Fingerprint, RootfsRecord } from "../images/records.port.ts";
+import type { RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord } from "../kernels/records.port.ts";
 import type { KernelFiles } from "../vms/driver.port.ts";
 
@@ -19,7 +20,7 @@ export interface ImageContent {
 export interface RootfsFiles {
   path(key: string): string;
   /** Builds and publishes; a damaged file of the same key is replaced, a VM that has it open keeps the old one. */
-  build(image: ResolvedImage, key: string, options: BuildOptions): Promise<{ digest: Digest; fingerprint: Fingerprint }>;
+  build(image: ResolvedImage, key: string, options: BuildOptions): Promise<{ digest: Digest; fingerprint: FileFingerprint }>;
   /** Compares the fingerprint; where it differs, the hash. False: missing or changed (I7). */
   isWhole(record: RootfsRecord, options: { signal: AbortSignal }): Promise<boolean>;
   /** Synchronous, so that no build can begin between the decision and the deletion. Returns the bytes on the disk that it had. */

@@ -1,9 +1,10 @@
 import { constants } from "node:fs";
 import { link, lstat, open, rename, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { FileFingerprint } from "../file-fingerprint.ts";
 import { hasCode } from "./errno.ts";
 import { failpoint } from "./failpoints.ts";
-import { fileFingerprint, fingerprintOf, type FileFingerprint } from "./fingerprint.ts";
+import { fileFingerprint, fingerprintOf } from "./fingerprint.ts";
 import { fsyncDirectory } from "./fsync.ts";
 import { discardStaged, PUBLISH_POINTS, stagingPath, TargetExistsError } from "./staging.ts";
 
