@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 import { KilnError } from "@kiln/protocol";
 import type { AgentSession } from "../vms/agent.port.ts";
-import type { Driver, Vmm, VmmEnd, VmmSpec } from "../vms/driver.port.ts";
+import type { Driver, SavedVmm, Vmm, VmmEnd, VmmSpec } from "../vms/driver.port.ts";
 
 /** What one run of the suite works with. Disposing ends whatever is left. */
 export interface DriverStage extends AsyncDisposable {
@@ -17,6 +18,8 @@ export interface DriverStage extends AsyncDisposable {
   readonly remains: (directory: string) => Promise<readonly string[]>;
   /** Ends the VMM as a stranger would. */
   readonly murder: (vmm: Vmm) => Promise<void>;
+  /** A guest of the shape of `spec`, saved once its agent had answered. */
+  readonly save: (signal: AbortSignal) => Promise<SavedVmm & AsyncDisposable>;
   /** Aborts that come in the middle of a boot. */
   readonly abortAfterMs: readonly number[];
 }
@@ -34,6 +37,7 @@ export const driverContract = (name: string, open: () => Promise<DriverStage>, t
     describeEnds(contract);
     describeAdoption(contract);
     describeCrowds(contract);
+    describeSnapshots(contract);
   });
 };
 
@@ -193,3 +197,50 @@ const describeCrowds = (contract: Contract): void => {
 };
 
 export const isVmmFailed = (error: unknown): boolean => error instanceof KilnError && error.code === "VMM_FAILED";
+
+const describeSnapshots = (contract: Contract): void => {
+  contract("names what a snapshot depends on: equal shapes have one key, other shapes have another", async ({ driver, spec }, signal) => {
+    const shape = await spec("key");
+    const key = await driver.snapshotKey(shape, { signal });
+    assert.match(key, /^[0-9a-f]{64}$/);
+    assert.equal(await driver.snapshotKey({ ...shape, kernel: { ...shape.kernel } }, { signal }), key);
+    assert.notEqual(await driver.snapshotKey({ ...shape, cpus: shape.cpus + 1 }, { signal }), key);
+    assert.notEqual(await driver.snapshotKey({ ...shape, memoryBytes: 2 * shape.memoryBytes }, { signal }), key);
+  });
+
+  contract("I29 two VMs start from one saved guest, each with its own disks and one session of its epoch", async (stage, signal) => {
+    await using saved = await stage.save(signal);
+    const vmms = await Promise.all(["one", "two"].map(async (id) => stage.driver.restore(await stage.spec(id), saved, { signal })));
+    for (const vmm of vmms) {
+      const session = await stage.connect(vmm, signal);
+      assert.equal(session.hello.sessions, 1);
+      assert.equal(session.hello.ready, false);
+      await session.ping({ signal });
+    }
+    await Promise.all(vmms.map((vmm) => vmm.kill()));
+    for (const vmm of vmms) assert.deepEqual(await stage.remains(vmm.ref.directory), []);
+  });
+
+  contract("I34 a state that is none is refused with words, and nothing is left", async (stage, signal) => {
+    await using saved = await stage.save(signal);
+    await writeFile(saved.state, "not a state");
+    const spec = await stage.spec("broken");
+    await assert.rejects(stage.driver.restore(spec, saved, { signal }), { code: "VMM_FAILED", message: /could not be restored: .+/ });
+    assert.deepEqual(await stage.remains(spec.directory), []);
+  });
+
+  contract("I19 a restore that is aborted leaves no process and no socket", async (stage, signal) => {
+    await using saved = await stage.save(signal);
+    for (const [index, ms] of stage.abortAfterMs.entries()) {
+      const spec = await stage.spec(`aborted-${index}`);
+      const abort = new AbortController();
+      const restored = stage.driver.restore(spec, saved, { signal: abort.signal });
+      const timer = setTimeout(() => abort.abort(new Error("left")), ms);
+      const outcome = await restored.catch((error: unknown) => error);
+      clearTimeout(timer);
+      if (outcome instanceof Error) assert.match(outcome.message, /left/);
+      else await (outcome as Vmm).kill();
+      assert.deepEqual(await stage.remains(spec.directory), []);
+    }
+  });
+};

@@ -63,6 +63,23 @@ export interface VmmSpec {
   readonly uid: number | null;
 }
 
+/** What VMMs have in common that can start from one snapshot. */
+export type VmmShape = Pick<VmmSpec, "cpus" | "memoryBytes" | "kernel">;
+
+/** Where a VMM is saved to. Both files exist and are empty; the daemon may write them. */
+export interface SaveTarget {
+  readonly memory: string;
+  readonly state: string;
+}
+
+/** A VMM as it was saved. */
+export interface SavedVmm {
+  /** An open descriptor of the memory. It cannot be changed through it: who starts from it writes to pages of its own. */
+  readonly memory: number;
+  /** The file with the state of processors and devices. */
+  readonly state: string;
+}
+
 /** Names a running VMM well enough to find it again after a restart of the daemon. JSON. */
 export interface VmmRef {
   readonly driver: string;
@@ -98,6 +115,12 @@ export interface Vmm {
   detach(): Promise<void>;
 }
 
+/** A VMM that can be saved. */
+export interface SavableVmm extends Vmm {
+  /** Stops the guest and writes memory and state; the VMM has ended then. Throws VMM_FAILED. */
+  save(options: { signal: AbortSignal }): Promise<void>;
+}
+
 export interface Driver {
   readonly name: string;
   readonly capabilities: DriverCapabilities;
@@ -108,6 +131,15 @@ export interface Driver {
    * Throws VMM_NOT_FOUND, VMM_TOO_OLD, VMM_FAILED (with the VMM's own words).
    */
   boot(spec: VmmSpec, options: { signal: AbortSignal }): Promise<Vmm>;
+  /**
+   * Names everything of this driver and of this host that a snapshot of this shape depends on: its VMM, its command
+   * line, its accel, the processor where the guest sees it. Another key: the snapshot is of no use. Throws as `boot`.
+   */
+  snapshotKey(shape: VmmShape, options: { signal: AbortSignal }): Promise<string>;
+  /** Boots a VMM that can be saved: every disk slot is empty, the NIC has no peer. `spec` names neither. Throws as `boot`. */
+  bootToSave(spec: Omit<VmmSpec, "disks" | "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm>;
+  /** Starts a VMM from where another was saved, with the disks and the NIC of `spec`. The guest runs on return. Throws as `boot`. */
+  restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm>;
   /** Takes over a VMM that an earlier daemon started; null where it does not run any more. Throws VMM_FAILED where it runs but does not answer. */
   adopt(ref: VmmRef, options: { signal: AbortSignal }): Promise<Vmm | null>;
   /** Ends processes of this driver that were started below `directory` (found by their marker in /proc), and no others. Returns how many. */

@@ -1,16 +1,32 @@
+import { createHash } from "node:crypto";
+import { readFile, truncate, writeFile } from "node:fs/promises";
 import type { Duplex } from "node:stream";
 import { KilnError } from "@kiln/protocol";
 import { Deferred } from "@kiln/std";
-import type { Driver, DriverCapabilities, DriverReport, KernelFiles, Vmm, VmmEnd, VmmRef, VmmSpec } from "../../vms/driver.port.ts";
+import type {
+  Driver,
+  DriverCapabilities,
+  DriverReport,
+  KernelFiles,
+  SavableVmm,
+  SavedVmm,
+  SaveTarget,
+  Vmm,
+  VmmEnd,
+  VmmRef,
+  VmmShape,
+  VmmSpec,
+} from "../../vms/driver.port.ts";
 import { FakeHost, type FakeMachine } from "./host.ts";
 
 const NAME = "fake";
 const ACCEL = "none";
+const SAVED = "a fake guest\n";
 
 /** Runs no guests: each VM is a scripted guest in this process. For tests of everything above a driver. */
 export class FakeDriver implements Driver {
   readonly name = NAME;
-  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: false, accels: [ACCEL] };
+  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, accels: [ACCEL] };
   readonly #host: FakeHost;
 
   constructor(host: FakeHost = new FakeHost()) {
@@ -38,6 +54,33 @@ export class FakeDriver implements Driver {
     const vmm = new FakeVmm(machine);
     if (fault === "die") machine.end({ reason: "vmm-died", detail: "asked to die" });
     return vmm;
+  }
+
+  async snapshotKey({ cpus, memoryBytes, kernel }: VmmShape, { signal }: { signal: AbortSignal }): Promise<string> {
+    signal.throwIfAborted();
+    return createHash("sha256")
+      .update(JSON.stringify([NAME, cpus, memoryBytes, kernel.digest]))
+      .digest("hex");
+  }
+
+  async bootToSave(shape: Omit<VmmSpec, "disks" | "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm> {
+    const vmm = await this.boot({ ...shape, disks: [], network: null }, options);
+    return Object.assign(vmm, {
+      save: async ({ signal }: { signal: AbortSignal }): Promise<void> => {
+        signal.throwIfAborted();
+        await writeFile(target.memory, SAVED);
+        await truncate(target.memory, shape.memoryBytes);
+        await writeFile(target.state, SAVED);
+        await vmm.kill();
+      },
+    });
+  }
+
+  /** A fake guest has nothing that could be kept: what is restored is a fresh one, if the state is that of a fake. */
+  async restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm> {
+    const state = await readFile(saved.state, "utf8");
+    if (state !== SAVED) throw new KilnError("VMM_FAILED", `the VM ${spec.id} could not be restored: ${saved.state} is not a fake's`);
+    return this.boot(spec, options);
   }
 
   async adopt(ref: VmmRef, { signal }: { signal: AbortSignal }): Promise<Vmm | null> {

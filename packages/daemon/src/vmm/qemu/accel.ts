@@ -110,7 +110,10 @@ export class AccelChooser {
     opened.promise.catch(() => undefined);
     const { binary, kernel, uid } = question;
     const spec = { id: "accel", cpus: 1, memoryBytes: PROBE_MEMORY_BYTES, kernel, disks: [], network: null, directory, uid };
-    const { process, qmp } = await launchQemu({ binary, spec, accel: "kvm", group, onEvent }, { clock: this.#clock, signal });
+    const { process, qmp } = await launchQemu(
+      { binary, spec, accel: "kvm", group, begin: { from: "kernel" }, onEvent },
+      { clock: this.#clock, signal },
+    );
     undo.defer(async () => {
       await process.end();
       qmp.close();

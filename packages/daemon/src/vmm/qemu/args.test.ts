@@ -6,7 +6,9 @@ import { parseQemuVersion, readQemuVersion, requireQemuVersion } from "./version
 
 const shape: QemuShape = {
   ...{ id: "vm-1", accel: "tcg", cpus: 2, network: null, memoryBytes: 512 * 2 ** 20 },
-  descriptors: { qmp: 3, agent: 4, vmlinux: 5, initramfs: 6 },
+  descriptors: { qmp: 3, agent: 4 },
+  kernel: { vmlinux: 5, initramfs: 6 },
+  snapshot: null,
   disks: [
     { slot: "root", descriptor: 7, readOnly: true },
     { slot: "work", descriptor: 8, readOnly: false },
@@ -45,6 +47,14 @@ describe("QEMU's command line", () => {
     const nodes = after(qemuArguments(shape), "-blockdev");
     for (const node of nodes.filter((one) => one.includes("node-name=root"))) assert.match(node, /read-only=on/);
     for (const node of nodes.filter((one) => one.includes("node-name=work"))) assert.match(node, /read-only=off,discard=unmap/);
+  });
+
+  test("has the same devices for whichever disks, where a snapshot is to fit", () => {
+    const restored = { ...shape, kernel: null, snapshot: { memory: 5, shared: false } };
+    const devices = (line: readonly string[]): readonly string[] => after(line, "-device");
+    assert.deepEqual(devices(qemuArguments(restored)), devices(qemuArguments({ ...restored, disks: [] })));
+    assert.equal(devices(qemuArguments(restored)).filter((device) => device.startsWith("virtio-blk-pci")).length, 8);
+    assert.ok(devices(qemuArguments(restored)).some((device) => device.startsWith("virtio-net-pci")));
   });
 
   test("refuses an id that would be an option of its own", () => {

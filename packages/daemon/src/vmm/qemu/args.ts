@@ -10,13 +10,15 @@ export interface QemuShape {
   readonly accel: Accel;
   readonly cpus: number;
   readonly memoryBytes: number;
-  /** Descriptors that QEMU inherits: two listening sockets and the files. */
-  readonly descriptors: {
-    readonly qmp: number;
-    readonly agent: number;
-    readonly vmlinux: number;
-    readonly initramfs: number;
-  };
+  /** Descriptors that QEMU inherits: two listening sockets. */
+  readonly descriptors: { readonly qmp: number; readonly agent: number };
+  /** null for a guest that is restored: its kernel is in its memory. */
+  readonly kernel: { readonly vmlinux: number; readonly initramfs: number } | null;
+  /**
+   * For a snapshot: the memory's descriptor, and whether the guest's writes go there (to be saved) or to pages of its
+   * own (restored). Then there is a device for every slot and a NIC, so that the devices are the same on both sides.
+   */
+  readonly snapshot: { readonly memory: number; readonly shared: boolean } | null;
   readonly network: VmmNetwork | null;
   readonly disks: readonly { readonly slot: DiskSlot; readonly descriptor: number; readonly readOnly: boolean }[];
 }
@@ -30,6 +32,8 @@ const MIB = 2 ** 20;
 /** A guest finds its disks at the same address whichever others it has. Address 0 is the host bridge, 0x1f the ISA bridge. */
 const SERIAL_ADDRESS = 0x2;
 const NIC_ADDRESS = 0x3;
+/** Of a NIC that nobody uses. */
+const NO_MAC = "02:00:00:00:00:00";
 const FIRST_DISK_ADDRESS = 0x8;
 
 /**
@@ -46,26 +50,38 @@ export const qemuArguments = (shape: QemuShape): readonly string[] => {
   if (!/^[A-Za-z0-9_.-]{1,64}$/.test(shape.id)) throw new KilnError("VMM_FAILED", `"${shape.id}" cannot name a VM of QEMU`);
   return [
     ...machineArguments(shape),
+    ...memoryArguments(shape),
     ...kernelArguments(shape),
     ...channelArguments(shape),
     ...networkArguments(shape),
-    ...shape.disks.flatMap(diskArguments),
+    ...DISK_SLOTS.flatMap((slot) => slotArguments(slot, shape)),
   ];
 };
 
-const machineArguments = ({ id, accel, cpus, memoryBytes }: QemuShape): readonly string[] => [
+const machineArguments = ({ id, accel, cpus, memoryBytes, snapshot }: QemuShape): readonly string[] => [
   ...["-name", `guest=${id}`, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX],
-  ...["-machine", "q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off", "-accel", accel],
+  ...["-machine", `q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off${snapshot === null ? "" : ",memory-backend=memory"}`, "-accel", accel],
   ...["-cpu", accel === "kvm" ? "host" : "max", "-smp", String(cpus), "-m", `${Math.ceil(memoryBytes / MIB)}M`, "-rtc", "base=utc"],
   // A guest that ends leaves QEMU paused, so that the driver can still read its console.
   ...["-action", "reboot=shutdown,shutdown=pause,panic=pause"],
 ];
 
 /** QEMU opens these by name. The name is that of a descriptor, so that no directory above the file has to be open to it. */
-const kernelArguments = ({ descriptors }: QemuShape): readonly string[] => [
-  ...["-kernel", `/proc/self/fd/${descriptors.vmlinux}`, "-initrd", `/proc/self/fd/${descriptors.initramfs}`],
-  ...["-append", KERNEL_COMMAND_LINE],
-];
+const kernelArguments = ({ kernel }: QemuShape): readonly string[] =>
+  kernel === null
+    ? ["-incoming", "defer"]
+    : [
+        ...["-kernel", `/proc/self/fd/${kernel.vmlinux}`, "-initrd", `/proc/self/fd/${kernel.initramfs}`],
+        ...["-append", KERNEL_COMMAND_LINE],
+      ];
+
+const memoryArguments = ({ memoryBytes, snapshot }: QemuShape): readonly string[] =>
+  snapshot === null
+    ? []
+    : [
+        "-object",
+        `memory-backend-file,id=memory,size=${memoryBytes},mem-path=/proc/self/fd/${snapshot.memory},share=${snapshot.shared ? "on" : "off"}`,
+      ];
 
 const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
   ...["-chardev", `socket,id=qmp,fd=${descriptors.qmp},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
@@ -76,19 +92,36 @@ const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
 ];
 
 /** The guest's driver finds the address in the device; no boot from the network, so no ROM. */
-const networkArguments = ({ network }: QemuShape): readonly string[] =>
-  network === null ? [] : ["-device", `virtio-net-pci,id=nic,mac=${network.mac},addr=${hex(NIC_ADDRESS)},romfile=`];
+const networkArguments = ({ network, snapshot }: QemuShape): readonly string[] =>
+  network === null && snapshot === null
+    ? []
+    : ["-device", `virtio-net-pci,id=nic,mac=${network?.mac ?? NO_MAC},addr=${hex(NIC_ADDRESS)},romfile=`];
+
+/** Where the devices are to be the same whatever disks there are, a slot without one holds nothing. */
+const slotArguments = (slot: DiskSlot, { disks, snapshot }: QemuShape): readonly string[] => {
+  const disk = disks.find((one) => one.slot === slot);
+  if (disk !== undefined) return diskArguments(disk);
+  if (snapshot === null) return [];
+  return [
+    ...["-blockdev", `driver=null-co,node-name=${slot}-file,size=0`, "-blockdev", `driver=raw,node-name=${slot},file=${slot}-file`],
+    ...diskDevice(slot),
+  ];
+};
+
+const diskDevice = (slot: DiskSlot): readonly string[] => [
+  "-device",
+  `virtio-blk-pci,id=disk-${slot},drive=${slot},serial=${slot},addr=${hex(FIRST_DISK_ADDRESS + DISK_SLOTS.indexOf(slot))}`,
+];
 
 /** The cache mode is QEMU's default, writeback: a guest's flush is an fdatasync of the file (I25). */
 const diskArguments = ({ slot, descriptor, readOnly }: QemuShape["disks"][number]): readonly string[] => {
   const set = DISK_SLOTS.indexOf(slot) + 1;
   const access = readOnly ? "read-only=on" : "read-only=off,discard=unmap";
-  const address = hex(FIRST_DISK_ADDRESS + DISK_SLOTS.indexOf(slot));
   return [
     ...["-add-fd", `fd=${descriptor},set=${set}`],
     ...["-blockdev", `driver=file,node-name=${slot}-file,filename=/dev/fdset/${set},${access}`],
     ...["-blockdev", `driver=raw,node-name=${slot},file=${slot}-file,${access}`],
-    ...["-device", `virtio-blk-pci,id=disk-${slot},drive=${slot},serial=${slot},addr=${address}`],
+    ...diskDevice(slot),
   ];
 };
 

@@ -1,18 +1,32 @@
 import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
+import { access, chown, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { asKilnError, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
 import { findProcesses, endProcess } from "../../host/proc.ts";
-import type { Driver, DriverCapabilities, DriverReport, KernelFiles, Vmm, VmmRef, VmmSpec } from "../../vms/driver.port.ts";
+import type {
+  Driver,
+  DriverCapabilities,
+  DriverReport,
+  KernelFiles,
+  SavableVmm,
+  SavedVmm,
+  SaveTarget,
+  Vmm,
+  VmmRef,
+  VmmShape,
+  VmmSpec,
+} from "../../vms/driver.port.ts";
 import { VMM_LIMITS } from "../limits.ts";
 import { AccelChooser, type AccelVerdict } from "./accel.ts";
 import type { Accel } from "./args.ts";
 import { findKvmAccess } from "./kvm-device.ts";
-import { launchQemu, MARKER, QEMU_DRIVER } from "./launch.ts";
+import { type GuestBegin, type Launched, launchQemu, MARKER, QEMU_DRIVER } from "./launch.ts";
+import { Migration } from "./migration.ts";
 import { isGone, type QemuProcess, watchAdopted } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
 import { connectSocket, QMP_SOCKET, removeSockets } from "./sockets.ts";
+import { snapshotKey } from "./snapshot-key.ts";
 import { QEMU_BINARY, readQemuVersion, requireQemuVersion } from "./version.ts";
 import { readRunState } from "./run-state.ts";
 import { QemuVmm } from "./vmm.ts";
@@ -35,7 +49,7 @@ const TRIAL_UID = 0x5fff_ffff;
 /** Runs VMs with QEMU: one process per VM, which outlives the daemon. */
 export class QemuDriver implements Driver {
   readonly name = QEMU_DRIVER;
-  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: false, accels: ["kvm", "tcg"] };
+  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, accels: ["kvm", "tcg"] };
   readonly #clock: Clock;
   readonly #binary: string;
   readonly #accel: Accel | "auto";
@@ -63,19 +77,72 @@ export class QemuDriver implements Driver {
   }
 
   async boot(spec: VmmSpec, options: { signal: AbortSignal }): Promise<Vmm> {
-    options.signal.throwIfAborted();
-    this.#version ??= requireQemuVersion(await readQemuVersion(this.#binary, options));
     await requireReadable(spec);
-    const { accel, group } = await this.#verdict(spec.kernel, { version: this.#version, signal: options.signal });
+    return (await this.#launch(spec, { from: "kernel" }, options)).vmm;
+  }
+
+  async snapshotKey(shape: VmmShape, options: { signal: AbortSignal }): Promise<string> {
+    const { version, accel } = await this.#qemu(shape.kernel, options);
+    return snapshotKey(shape, { binary: this.#binary, version, accel });
+  }
+
+  async bootToSave(shape: Omit<VmmSpec, "disks" | "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm> {
+    const spec: VmmSpec = { ...shape, disks: [], network: null };
+    await requireReadable(spec);
+    await truncate(target.memory, spec.memoryBytes);
+    // QEMU opens the memory, and reaches the socket that takes the state, by its own rights
+    if (spec.uid !== null) for (const path of [target.memory, spec.directory]) await chown(path, spec.uid, spec.uid);
+    const { vmm, qmp, directory, migration } = await this.#launch(spec, { from: "kernel", memory: target.memory }, options);
+    if (directory === null) throw new KilnError("INTERNAL", `the VMM of ${spec.id} cannot reach its directory`);
+    const to = { directory: spec.directory, descriptor: directory, uid: spec.uid, target: target.state };
+    return Object.assign(vmm, {
+      save: async ({ signal }: { signal: AbortSignal }): Promise<void> => {
+        await migration.send(qmp, to, { signal });
+        await vmm.kill();
+      },
+    });
+  }
+
+  async restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm> {
+    const { vmm, qmp, state, migration } = await this.#launch(spec, { from: "snapshot", ...saved }, options);
+    try {
+      if (state === null) throw new KilnError("INTERNAL", `the VMM of ${spec.id} has no state to start from`);
+      await migration.receive(qmp, state, options);
+      return vmm;
+    } catch (cause) {
+      await vmm.kill();
+      const end = await vmm.ended;
+      options.signal.throwIfAborted();
+      const said = end.reason === "vmm-died" ? end.detail : asKilnError(cause).message;
+      throw new KilnError("VMM_FAILED", `the VM ${spec.id} could not be restored: ${said}`, { cause, object: spec.id });
+    }
+  }
+
+  async #qemu(kernel: KernelFiles, { signal }: { signal: AbortSignal }): Promise<AccelVerdict & { version: string }> {
+    signal.throwIfAborted();
+    this.#version ??= requireQemuVersion(await readQemuVersion(this.#binary, { signal }));
+    return { version: this.#version, ...(await this.#verdict(kernel, { version: this.#version, signal })) };
+  }
+
+  async #launch(
+    spec: VmmSpec,
+    begin: GuestBegin,
+    options: { signal: AbortSignal },
+  ): Promise<Omit<Launched, "process"> & { vmm: QemuVmm; migration: Migration }> {
+    const { accel, group } = await this.#qemu(spec.kernel, options);
     const early: QmpEvent[] = [];
     let take = (event: QmpEvent): void => void early.push(event);
-    const plan = { binary: this.#binary, spec, accel, group, onEvent: (event: QmpEvent) => take(event) };
-    const launched = await launchQemu(plan, { clock: this.#clock, signal: options.signal });
-    const ref = { driver: this.name, vmId: spec.id, identity: launched.process.identity, directory: spec.directory, accel };
-    const vmm = new QemuVmm({ ...launched, ref, clock: this.#clock });
-    take = (event) => vmm.takeEvent(event);
-    for (const event of early) vmm.takeEvent(event);
-    return vmm;
+    const plan = { binary: this.#binary, spec, accel, group, begin, onEvent: (event: QmpEvent) => take(event) };
+    const { process, ...launched } = await launchQemu(plan, { clock: this.#clock, signal: options.signal });
+    const ref = { driver: this.name, vmId: spec.id, identity: process.identity, directory: spec.directory, accel };
+    const vmm = new QemuVmm({ process, qmp: launched.qmp, ref, clock: this.#clock });
+    const migration = new Migration();
+    take = (event) => {
+      vmm.takeEvent(event);
+      migration.takeEvent(event);
+    };
+    for (const event of early) take(event);
+    return { ...launched, vmm, migration };
   }
 
   async adopt(ref: VmmRef, { signal }: { signal: AbortSignal }): Promise<Vmm | null> {

@@ -5,15 +5,22 @@ import { KilnError } from "@kiln/protocol";
 import { type Clock } from "@kiln/std";
 import { spawnConfined } from "../../host/confined.ts";
 import type { VmmSpec } from "../../vms/driver.port.ts";
-import { type Accel, qemuArguments } from "./args.ts";
+import { type Accel, qemuArguments, type QemuShape } from "./args.ts";
 import { type QemuProcess, watchChild } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
 import { AGENT_SOCKET, bindSocket, connectSocket, QMP_SOCKET, removeSockets } from "./sockets.ts";
+
+/** How the guest begins: at its kernel, at its kernel on a memory that will be saved, or where another was saved. */
+export type GuestBegin =
+  | { readonly from: "kernel" }
+  | { readonly from: "kernel"; readonly memory: string }
+  | { readonly from: "snapshot"; readonly memory: number; readonly state: string };
 
 export interface LaunchPlan {
   readonly binary: string;
   readonly spec: VmmSpec;
   readonly accel: Accel;
+  readonly begin: GuestBegin;
   /** The group that may open /dev/kvm, where one is needed. */
   readonly group: number | null;
   readonly onEvent: (event: QmpEvent) => void;
@@ -22,6 +29,9 @@ export interface LaunchPlan {
 export interface Launched {
   readonly process: QemuProcess;
   readonly qmp: QmpClient;
+  /** What QEMU calls the state that it starts from and the directory that it may reach; null where it was given none. */
+  readonly state: number | null;
+  readonly directory: number | null;
 }
 
 /** The names of the marker by which a VMM is found in /proc when nobody knows its pid. */
@@ -38,13 +48,13 @@ export const launchQemu = async (plan: LaunchPlan, options: { clock: Clock; sign
   options.signal.throwIfAborted();
   await using undo = new AsyncDisposableStack();
   undo.defer(() => removeSockets(plan.spec.directory));
-  const process = await startQemu(plan, options.clock);
+  const { process, ...given } = await startQemu(plan, options.clock);
   undo.defer(() => process.end());
   try {
     const socket = await connectSocket(join(plan.spec.directory, QMP_SOCKET), options);
     const qmp = await QmpClient.open(socket, { ...options, onEvent: plan.onEvent });
     undo.move();
-    return { process, qmp };
+    return { process, qmp, ...given };
   } catch (cause) {
     await process.end();
     const end = await process.gone;
@@ -54,7 +64,8 @@ export const launchQemu = async (plan: LaunchPlan, options: { clock: Clock; sign
 };
 
 /** Returning closes this process's copies: only QEMU holds them then. */
-const startQemu = async ({ binary, spec, accel, group }: LaunchPlan, clock: Clock): Promise<QemuProcess> => {
+const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched, "qmp">> => {
+  const { binary, spec, accel, group, begin } = plan;
   await using opened = new AsyncDisposableStack();
   const inherited: number[] = [];
   const inherit = (descriptor: number): number => FIRST_INHERITED + inherited.push(descriptor) - 1;
@@ -62,24 +73,34 @@ const startQemu = async ({ binary, spec, accel, group }: LaunchPlan, clock: Cloc
     inherit(opened.use(await bindSocket(join(spec.directory, name))).descriptor);
   const inheritFile = async (path: string, flags: number): Promise<number> => inherit(opened.use(await openFor(spec, path, flags)).fd);
 
-  const descriptors = {
-    qmp: await inheritSocket(QMP_SOCKET),
-    agent: await inheritSocket(AGENT_SOCKET),
-    vmlinux: await inheritFile(spec.kernel.vmlinux, constants.O_RDONLY),
-    initramfs: await inheritFile(spec.kernel.initramfs, constants.O_RDONLY),
-  };
+  const descriptors = { qmp: await inheritSocket(QMP_SOCKET), agent: await inheritSocket(AGENT_SOCKET) };
+  const kernel =
+    begin.from === "snapshot"
+      ? null
+      : {
+          vmlinux: await inheritFile(spec.kernel.vmlinux, constants.O_RDONLY),
+          initramfs: await inheritFile(spec.kernel.initramfs, constants.O_RDONLY),
+        };
   const disks = [];
   for (const { slot, path, readOnly } of spec.disks) {
     disks.push({ slot, readOnly, descriptor: await inheritFile(path, readOnly ? constants.O_RDONLY : constants.O_RDWR) });
   }
+  let [snapshot, state, directory]: [QemuShape["snapshot"], number | null, number | null] = [null, null, null];
+  if (begin.from === "snapshot") {
+    snapshot = { memory: inherit(begin.memory), shared: false };
+    state = await inheritFile(begin.state, constants.O_RDONLY);
+  } else if ("memory" in begin) {
+    snapshot = { memory: await inheritFile(begin.memory, constants.O_RDWR), shared: true };
+    directory = await inheritFile(spec.directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  }
   const { id, cpus, memoryBytes, network } = spec;
   const confined = await spawnConfined({
     command: binary,
-    args: qemuArguments({ id, accel, cpus, memoryBytes, network, descriptors, disks }),
+    args: qemuArguments({ id, accel, cpus, memoryBytes, network, descriptors, kernel, snapshot, disks }),
     ...{ uid: spec.uid, group, inherited },
     environment: { [MARKER.vm]: id, [MARKER.directory]: spec.directory, [MARKER.driver]: QEMU_DRIVER },
   });
-  return watchChild(confined, clock);
+  return { process: watchChild(confined, clock), state, directory };
 };
 
 const openFor = async ({ id }: VmmSpec, path: string, flags: number): Promise<FileHandle> => {

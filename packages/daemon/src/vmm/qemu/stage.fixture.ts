@@ -6,8 +6,10 @@ import { signalProcess } from "@kiln/std/node";
 import { type TestKernel, testKernel } from "../../../../../test/fixtures/kernel.ts";
 import { createAgentConnector } from "../../agent/connector.ts";
 import { findProcesses } from "../../host/proc.ts";
-import type { VmmSpec } from "../../vms/driver.port.ts";
+import type { AgentSession } from "../../vms/agent.port.ts";
+import type { Vmm, VmmSpec } from "../../vms/driver.port.ts";
 import type { DriverStage } from "../driver.contract.ts";
+import { saveGuest } from "../save.fixture.ts";
 import { QemuDriver } from "./driver.ts";
 import { MARKER } from "./launch.ts";
 
@@ -38,21 +40,25 @@ export const openQemuStage = async (): Promise<QemuStage> => {
   const agent = createAgentConnector({ clock: systemClock, random: systemRandom, helloMs: BOOT_MS });
   const create = (): QemuDriver => new QemuDriver({ cacheDir, stagingDir, accel: "tcg" });
   const driver = create();
+  const connect = async (vmm: Vmm, epoch: number, signal: AbortSignal): Promise<AgentSession> =>
+    agent.connect(await vmm.openAgentChannel({ signal }), { epoch, signal });
+  const createSpec = async (id: string): Promise<VmmSpec> => {
+    const directory = join(vms, id);
+    await mkdir(directory, { mode: 0o700 });
+    const disks = [{ slot: "modules" as const, path: kernel.modulesImage, readOnly: true }];
+    return { id, cpus: 1, network: null, memoryBytes: 256 * 2 ** 20, kernel, disks, directory, uid: TEST_UID };
+  };
   return {
     ...{ driver, home, kernel, next: create, abortAfterMs: [0, 5, 20, 50, 120] },
-    spec: async (id) => {
-      const directory = join(vms, id);
-      await mkdir(directory, { mode: 0o700 });
-      const disks = [{ slot: "modules" as const, path: kernel.modulesImage, readOnly: true }];
-      return { id, cpus: 1, network: null, memoryBytes: 256 * 2 ** 20, kernel, disks, directory, uid: TEST_UID };
-    },
+    spec: createSpec,
     emptyDisk: async (name) => {
       const path = join(home, name);
       await using file = await open(path, "wx", 0o600);
       await file.truncate(DISK_BYTES);
       return path;
     },
-    connect: async (vmm, signal) => agent.connect(await vmm.openAgentChannel({ signal }), { epoch: 1, signal }),
+    connect: (vmm, signal) => connect(vmm, 1, signal),
+    save: async (signal) => saveGuest({ driver, spec: await createSpec("saved"), connect: (vmm, until) => connect(vmm, 0, until) }, signal),
     remains,
     murder: async (vmm) => void (await signalProcess(vmm.ref.identity, "SIGKILL")),
     [Symbol.asyncDispose]: async () => {
