@@ -1,5 +1,8 @@
-/* Fuzz target: the whole path of bytes from the host, up to but without starting a process, and a command's rings. The first byte says how the rest is cut into reads. */
+/* Fuzz target: the whole path of bytes from the host, up to but without starting a process, a command's rings, and connections to nobody. The first byte says how the rest is cut into reads. */
 #include "agent.h"
+#include "dial.h"
+#include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,12 +10,30 @@
 static void setup(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length) {
   (void)payload;
   (void)length;
-  a->ready = false; /* EXEC stays refused: nothing runs */
+  a->ready = true;
   reply_ok(request);
 }
 
 static void power_off(struct agent *a) { (void)a; }
 static void signal_all(int number) { (void)number; }
+
+/* Every port by its number: refused, silent, or says something and hangs up. No address of this machine is dialed. */
+static int connect_nobody(int fd, const struct sockaddr *address, socklen_t length) {
+  static const char said[3000];
+  struct sockaddr_in v4;
+  int ends[2], type;
+  socklen_t size = sizeof type;
+  memcpy(&v4, address, length < sizeof v4 ? length : sizeof v4);
+  unsigned kind = ntohs(v4.sin_port) % 3;
+  errno = ECONNREFUSED;
+  if (kind == 0) return -1;
+  getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+  if (socketpair(AF_UNIX, type | SOCK_NONBLOCK, 0, ends) < 0 || dup2(ends[0], fd) < 0) abort();
+  close(ends[0]);
+  if (kind == 1 && send(ends[1], said, sizeof said, MSG_NOSIGNAL) < 0) abort();
+  close(ends[1]);
+  return 0;
+}
 
 /* A command "a" that has ended with output to give, without a process: signals go nowhere. */
 static void add_command(void) {
@@ -48,11 +69,14 @@ static void feed(const uint8_t *data, size_t size, size_t step) {
     size -= n;
     struct frame f;
     while (frame_reader_next(reader, &f)) {
-      bool forks = f.type == FRAME_REQUEST && (f.flags == OP_SYNC || f.flags == OP_CLOCK);
+      uint16_t op = f.flags & (uint16_t)~WIRE_MORE_FLAG;
+      bool forks = f.type == FRAME_REQUEST && (op == OP_SYNC || op == OP_CLOCK || op == OP_EXEC);
       if (!forks) session_frame(&f);
     }
     struct buffer out = {0};
+    loop_wait(agent.loop, 0);
     exec_fill(&out, 65536);
+    dial_fill(&out, 131072);
     buffer_free(&out);
     if (agent.channel.control.len > 1 << 20) channel_forget();
   }
@@ -66,6 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   agent.setup = setup;
   agent.power_off = power_off;
   agent.signal_all = signal_all;
+  agent.connect = connect_nobody;
+  agent.ready = true;
   frame_reader_reset(&agent.channel.reader);
   agent.session.has_epoch = false;
   agent.power.phase = POWER_ON;

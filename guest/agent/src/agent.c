@@ -30,6 +30,7 @@ void agent_open(int initramfs) {
   raise_file_limit();
   agent.initramfs = initramfs;
   agent.loop = loop_open();
+  if (!agent.connect) agent.connect = connect;
   agent.channel.watch.fd = agent.channel.listener.fd = -1;
   children_open();
 }

@@ -4,6 +4,7 @@
 #include "exec.h"
 #include "frame.h"
 #include "loop.h"
+#include <sys/socket.h>
 
 struct agent;
 
@@ -16,6 +17,7 @@ struct channel {
   bool down;               /* the host has hung up */
   bool stalled;            /* frames wait in the reader until answers have gone */
   bool drained;            /* there was nothing more to write */
+  bool execs_first;        /* whose turn it was */
   struct frame_reader reader;
   struct buffer out;     /* frames on their way; bounded by the pump */
   struct buffer control; /* replies and window updates, sent before any output */
@@ -63,10 +65,13 @@ struct agent {
   bool cgroups;
   int initramfs;         /* directory descriptor of the first root, -1 in tests */
   /* What differs between PID 1 and the test build. */
+  void (*prepare)(uint32_t request, uint8_t *payload, uint32_t length); /* NULL: not known here */
   void (*setup)(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length);
   /* Makes the disks safe; the machine goes down once the host knows. */
   void (*power_off)(struct agent *a);
   void (*signal_all)(int number);
+  /* connect(2); the fuzz target leaves its machine alone. */
+  int (*connect)(int fd, const struct sockaddr *address, socklen_t length);
   /* Whether a connection may be the host's; NULL: any may. */
   bool (*accepts)(int fd);
 };

@@ -1,5 +1,6 @@
 /* Bytes to and from the host. Never waits: what cannot be written now is written when the host has room. */
 #include "agent.h"
+#include "dial.h"
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -101,14 +102,18 @@ static void read_some(void) {
   }
 }
 
-/* Moves what may go now into `out`: answers first, then output by turns. */
+/* Moves what may go now into `out`: answers first, then output and connections by turns; neither kind can keep the other waiting. */
 static void fill(void) {
   struct channel *c = &agent.channel;
   if (c->control.len > 0 && c->out.len < OUT_LOW) {
     if (!buffer_append(&c->out, buffer_head(&c->control), c->control.len)) return;
     buffer_free(&c->control);
   }
-  if (agent.session.open && c->out.len < OUT_LOW) exec_fill(&c->out, OUT_LOW);
+  if (!agent.session.open) return;
+  c->execs_first = !c->execs_first;
+  if (c->execs_first) exec_fill(&c->out, OUT_LOW);
+  dial_fill(&c->out, OUT_LOW);
+  exec_fill(&c->out, OUT_LOW);
 }
 
 static void write_some(void) {

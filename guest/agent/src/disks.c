@@ -31,6 +31,7 @@ static bool find_disk(const char *serial, char device[DEVICE_NAME]) {
 static int await_disk(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
   int64_t deadline = loop_now_ms() + DISKS_MS;
   while (!find_disk(serial, device)) {
+    if (virtio_bind_next(VIRTIO_BLOCK)) continue;
     if (loop_now_ms() > deadline) return setup_fail(s, ENODEV, "no disk with the serial %.40s", serial);
     usleep(POLL_US);
   }

@@ -36,7 +36,7 @@ static bool hello_is_sound(const struct frame *f) {
   return f->flags == 0 && f->stream == 0 && f->length == WIRE_HELLO_BYTES && memcmp(f->payload, magic, MAGIC_BYTES) == 0;
 }
 
-static bool known(uint8_t type) { return type >= FRAME_HELLO && type <= FRAME_BYE; }
+static bool known(uint8_t type) { return type >= FRAME_HELLO && type <= FRAME_RESET; }
 
 /* Scans for a whole HELLO; leaves the reader at the first place where one may still begin. */
 static bool find_hello(struct frame_reader *r, struct frame *f) {

@@ -75,6 +75,7 @@ int setup_identity(struct setup *s) {
       {"hosts", "/etc/hosts", s->hosts, ""},
       {"resolv.conf", "/etc/resolv.conf", s->resolv_conf, ""},
       {"hostname", "/etc/hostname", s->hostname, "\n"},
+      {"boot-id", "/proc/sys/kernel/random/boot_id", s->boot_id, "\n"},
       {"machine-id", "/etc/machine-id", s->machine_id, "\n"},
   };
   if (sethostname(s->hostname, strlen(s->hostname)) < 0) return setup_fail(s, errno, "cannot set the host name %.64s", s->hostname);

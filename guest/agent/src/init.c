@@ -79,11 +79,13 @@ int main(void) {
   file_write("/proc/self/oom_score_adj", "-1000", 5);
   load_boot_modules();
   agent.setup = setup_run;
+  agent.prepare = prepare_run;
   agent.power_off = mounts_settle;
   agent.signal_all = signal_all;
   agent.accepts = transport_is_host;
   agent_open(open("/", O_DIRECTORY | O_RDONLY | O_CLOEXEC));
   open_channel();
+  virtio_hold();
   agent_run();
   reboot(RB_POWER_OFF);
   for (;;) pause();

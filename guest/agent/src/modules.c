@@ -9,7 +9,8 @@
 
 enum { MODULE_PATH = 160 };
 
-static bool is_built_in(const char *name) {
+/* Built in, or loaded. */
+static bool is_there(const char *name) {
   char path[MODULE_PATH];
   struct stat s;
   snprintf(path, sizeof path, "/sys/module/%s", name);
@@ -19,17 +20,23 @@ static bool is_built_in(const char *name) {
 int module_load(const char *name) {
   char path[MODULE_PATH];
   if (snprintf(path, sizeof path, "/modules/%s.ko", name) >= (int)sizeof path) return ENAMETOOLONG;
+  if (is_there(name)) return 0;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return is_built_in(name) ? 0 : errno;
+  if (fd < 0) return errno;
   int error = syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST ? errno : 0;
   close(fd);
   return error;
 }
 
-int setup_modules(struct setup *s) {
-  for (int i = 0; i < s->module_count; i++) {
-    int error = module_load(s->modules[i]);
-    if (error) return setup_fail(s, error, "the module %s cannot be loaded", s->modules[i]);
+static int load_all(struct setup *s, const char *const *names, int count) {
+  for (int i = 0; i < count; i++) {
+    int error = module_load(names[i]);
+    if (error) return setup_fail(s, error, "the module %s cannot be loaded", names[i]);
   }
   return 0;
+}
+
+int setup_modules(struct setup *s) {
+  int error = load_all(s, s->modules, s->module_count);
+  return error ? error : load_all(s, s->network_modules, s->network_module_count);
 }

@@ -1,17 +1,98 @@
-/* The loopback interface. */
+/* The interfaces: lo, and the NIC where the VM has one. */
 #include "setup.h"
 #include <errno.h>
 #include <net/if.h>
+#include <net/if_arp.h>
+#include <net/route.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { MAC_BYTES = 6, PREFIX_AT = 6, ADDRESS_AT = 8, GATEWAY_AT = 12, NIC_MS = 10000, NIC_POLL_US = 500, INTERFACES = 64 };
+
+/* Its name: the first interface of Ethernet, since those that the image makes come later. */
+static bool find_nic(int fd, char name[IFNAMSIZ]) {
+  for (int index = 1; index <= INTERFACES; index++) {
+    struct ifreq request = {.ifr_ifindex = index};
+    if (ioctl(fd, SIOCGIFNAME, &request) < 0 || ioctl(fd, SIOCGIFHWADDR, &request) < 0) continue;
+    if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) continue;
+    memcpy(name, request.ifr_name, IFNAMSIZ);
+    return true;
+  }
+  return false;
+}
+
+/* The driver was loaded with the other modules; its interface may take a moment. */
+static int await_nic(struct setup *s, int fd, char name[IFNAMSIZ]) {
+  int64_t deadline = loop_now_ms() + NIC_MS;
+  while (!find_nic(fd, name)) {
+    if (virtio_bind_next(VIRTIO_NET)) continue;
+    if (loop_now_ms() > deadline) return setup_fail(s, ENODEV, "no NIC");
+    usleep(NIC_POLL_US);
+  }
+  return 0;
+}
+
+static int set_flags(int fd, const char *name, short flags) {
+  struct ifreq request = {.ifr_flags = flags};
+  strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+  return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? errno : 0;
+}
+
+static void put_address(struct sockaddr *out, const void *address) {
+  struct sockaddr_in in = {.sin_family = AF_INET};
+  memcpy(&in.sin_addr, address, sizeof in.sin_addr);
+  memcpy(out, &in, sizeof in);
+}
+
+static int set_address(int fd, const char *name, unsigned long request, const void *address) {
+  struct ifreq value = {0};
+  strncpy(value.ifr_name, name, IFNAMSIZ - 1);
+  put_address(&value.ifr_addr, address);
+  return ioctl(fd, request, &value) < 0 ? errno : 0;
+}
+
+/* Also where it has one: a restored guest has its snapshot's. The interface is down for it. */
+static int set_mac(int fd, const char *name, const uint8_t *mac) {
+  struct ifreq request = {.ifr_hwaddr.sa_family = ARPHRD_ETHER};
+  strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+  memcpy(request.ifr_hwaddr.sa_data, mac, MAC_BYTES);
+  return ioctl(fd, SIOCSIFHWADDR, &request) < 0 ? errno : 0;
+}
+
+static int add_default_route(int fd, const void *gateway) {
+  struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
+  uint32_t any = 0;
+  put_address(&route.rt_dst, &any);
+  put_address(&route.rt_genmask, &any);
+  put_address(&route.rt_gateway, gateway);
+  return ioctl(fd, SIOCADDRT, &route) < 0 && errno != EEXIST ? errno : 0;
+}
+
+static int set_up_nic(struct setup *s, int fd) {
+  char name[IFNAMSIZ];
+  const uint8_t *network = s->network;
+  if (network[PREFIX_AT] > 32) return setup_fail(s, EINVAL, "a network of %u bits", network[PREFIX_AT]);
+  uint32_t mask = htonl(network[PREFIX_AT] ? UINT32_MAX << (32 - network[PREFIX_AT]) : 0);
+  int error = await_nic(s, fd, name);
+  if (error) return error;
+  if (!error) error = set_flags(fd, name, 0);
+  if (!error) error = set_mac(fd, name, network);
+  if (!error) error = set_address(fd, name, SIOCSIFADDR, network + ADDRESS_AT);
+  if (!error) error = set_address(fd, name, SIOCSIFNETMASK, &mask);
+  if (!error) error = set_flags(fd, name, IFF_UP | IFF_RUNNING);
+  if (!error) error = add_default_route(fd, network + GATEWAY_AT);
+  return error ? setup_fail(s, error, "the NIC %s cannot be set up", name) : 0;
+}
+
 int setup_network(struct setup *s) {
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return setup_fail(s, errno, "no sockets");
-  int error = ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? errno : 0;
+  int error = set_flags(fd, "lo", IFF_UP | IFF_RUNNING);
+  if (error) setup_fail(s, error, "cannot bring lo up");
+  if (!error && s->network) error = set_up_nic(s, fd);
   close(fd);
-  return error ? setup_fail(s, error, "cannot bring lo up") : 0;
+  return error;
 }

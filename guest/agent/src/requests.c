@@ -1,6 +1,7 @@
 /* One function per op: reads its fields, acts, answers. */
 #include "agent.h"
 #include "bytes.h"
+#include "dial.h"
 #include "tlv.h"
 #include <errno.h>
 #include <signal.h>
@@ -15,7 +16,7 @@
 struct fields {
   const char *id;
   bool has_stream, has_number, has_clock, has_size;
-  uint32_t stream, number;
+  uint32_t stream, number, protocol, port; /* the last two 0 where absent */
   uint64_t clock_ns;
   uint16_t rows, cols;
 };
@@ -30,6 +31,8 @@ static bool read_fields(uint8_t *payload, uint32_t length, struct fields *f) {
       case TAG_STREAM: f->has_stream = tlv_u32(&t, &f->stream); break;
       case TAG_SIGNAL:
       case TAG_GRACE_MS: f->has_number = tlv_u32(&t, &f->number); break;
+      case TAG_PROTOCOL: tlv_u32(&t, &f->protocol); break;
+      case TAG_PORT: tlv_u32(&t, &f->port); break;
       case TAG_CLOCK_NS: f->has_clock = tlv_u64(&t, &f->clock_ns); break;
       case TAG_TTY:
         f->has_size = t.length == 4;
@@ -182,8 +185,8 @@ static void exec(uint32_t request, uint8_t *payload, uint32_t length) {
 
 void request_run(uint16_t op, uint32_t request, uint8_t *payload, uint32_t length) {
   struct fields f = {0};
-  bool is_large = op == OP_SETUP || op == OP_EXEC;
-  if (op == OP_EXEC && !agent.ready) {
+  bool is_large = op == OP_SETUP || op == OP_PREPARE || op == OP_EXEC;
+  if ((op == OP_EXEC || op == OP_DIAL) && !agent.ready) {
     reply_error(request, ERROR_NOT_READY, 0, "no SETUP yet");
     return;
   }
@@ -193,6 +196,10 @@ void request_run(uint16_t op, uint32_t request, uint8_t *payload, uint32_t lengt
   }
   switch (op) {
     case OP_SETUP: agent.setup(&agent, request, payload, length); return;
+    case OP_PREPARE:
+      if (agent.prepare) agent.prepare(request, payload, length);
+      else reply_error(request, ERROR_UNSUPPORTED, 0, "no modules here");
+      return;
     case OP_EXEC: exec(request, payload, length); return;
     case OP_LIST: list(request); return;
     case OP_PING: reply_ok(request); return;
@@ -201,6 +208,7 @@ void request_run(uint16_t op, uint32_t request, uint8_t *payload, uint32_t lengt
     case OP_STATS: stats(request); return;
     case OP_CLOCK: set_clock(request, &f); return;
     case OP_DETACH: detach(request, &f); return;
+    case OP_DIAL: dial_start(request, f.stream, f.protocol, f.port); return;
     case OP_ATTACH:
     case OP_FORGET:
     case OP_SIGNAL:

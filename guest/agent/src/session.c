@@ -1,6 +1,7 @@
 /* Sessions: what a HELLO opens, and the frames that are acted on while it lasts. */
 #include "agent.h"
 #include "bytes.h"
+#include "dial.h"
 #include <string.h>
 
 enum { NONCE_AT = 8, VERSION_AT = 24, EPOCH_AT = 28, SESSIONS_AT = 32, READY_AT = 36 };
@@ -13,6 +14,7 @@ void session_reset(void) {
   s->request_partial = false;
   buffer_free(&s->request);
   exec_detach_all();
+  dial_close_all();
 }
 
 void session_violated(void) {
@@ -100,6 +102,11 @@ void session_frame(struct frame *f) {
       return;
     case FRAME_STDIN:
       if (f->length < 8 || (e && !exec_stdin(e, f))) session_violated();
+      return;
+    case FRAME_DATA:
+    case FRAME_CREDIT:
+    case FRAME_RESET:
+      if (!dial_frame(f)) session_violated();
       return;
     case FRAME_BYE:
       agent.power.bye = true;

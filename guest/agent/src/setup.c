@@ -27,7 +27,7 @@ static const struct step steps[] = {
     {"cgroups", setup_cgroups, false},
     {"module-files", setup_module_files, false},
     {"identity", setup_identity, true},
-    {"network", setup_network, false},
+    {"network", setup_network, true},
 };
 enum { STEPS = sizeof steps / sizeof *steps };
 
@@ -47,11 +47,14 @@ static bool read_setup(uint8_t *payload, uint32_t length, struct setup *s) {
     bool ok = true;
     switch (t.tag) {
       case TAG_MODULE: ok = s->module_count < SETUP_MODULES && (s->modules[s->module_count++] = tlv_string(&t)); break;
+      case TAG_NETWORK_MODULE: ok = s->network_module_count < NETWORK_MODULES && (s->network_modules[s->network_module_count++] = tlv_string(&t)); break;
+      case TAG_NETWORK: s->network = t.value; ok = t.length == NETWORK_BYTES; break;
       case TAG_DISK_ROOT: ok = (s->root_serial = tlv_string(&t)); break;
       case TAG_DISK_WRITABLE: ok = (s->writable_serial = tlv_string(&t)); break;
       case TAG_DISK_MODULES: ok = (s->modules_serial = tlv_string(&t)); break;
       case TAG_HOSTNAME: ok = (s->hostname = tlv_string(&t)); break;
       case TAG_MACHINE_ID: ok = (s->machine_id = tlv_string(&t)); break;
+      case TAG_BOOT_ID: ok = (s->boot_id = tlv_string(&t)); break;
       case TAG_HOSTS: ok = (s->hosts = tlv_string(&t)); break;
       case TAG_RESOLV_CONF: ok = (s->resolv_conf = tlv_string(&t)); break;
       case TAG_CLOCK_NS: ok = tlv_u64(&t, &s->clock_ns); break;
@@ -60,7 +63,7 @@ static bool read_setup(uint8_t *payload, uint32_t length, struct setup *s) {
     }
     if (!ok) return false;
   }
-  return more == 0 && s->root_serial && s->writable_serial && s->hostname && s->machine_id && s->hosts && s->resolv_conf &&
+  return more == 0 && s->root_serial && s->writable_serial && s->hostname && s->machine_id && s->boot_id && s->hosts && s->resolv_conf &&
          s->entropy_bytes == WIRE_ENTROPY_BYTES;
 }
 
@@ -110,7 +113,24 @@ void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t len
     }
     put_time(&out, step->name, now_us() - begin);
   }
+  virtio_release();
   a->ready = a->mounted = a->cgroups = true;
   reply(request, ERROR_OK, &out);
   buffer_free(&out);
+}
+
+void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
+  struct tlv t;
+  const uint8_t *end = payload + length;
+  int more;
+  while ((more = tlv_next(&payload, end, &t)) > 0) {
+    const char *name = t.tag == TAG_MODULE ? tlv_string(&t) : NULL;
+    int error = name ? module_load(name) : EINVAL;
+    if (error) {
+      reply_error(request, ERROR_FAILED, error, "the module %.64s cannot be loaded", name ? name : "?");
+      return;
+    }
+  }
+  if (more < 0) reply_error(request, ERROR_INVALID, 0, "the modules cannot be read");
+  else reply_ok(request);
 }

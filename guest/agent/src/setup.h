@@ -3,13 +3,16 @@
 #define KILN_SETUP_H
 #include "agent.h"
 
-enum { SETUP_MODULES = 64, SETUP_MESSAGE = 200, DEVICE_NAME = 32 };
+enum { NETWORK_MODULES = 16, NETWORK_BYTES = 16, SETUP_MODULES = 64, SETUP_MESSAGE = 200, DEVICE_NAME = 32 };
 
 struct setup {
   const char *modules[SETUP_MODULES];
   int module_count;
   const char *root_serial, *writable_serial, *modules_serial; /* the last may be NULL */
-  const char *hostname, *machine_id, *hosts, *resolv_conf;
+  const char *hostname, *machine_id, *boot_id, *hosts, *resolv_conf;
+  const char *network_modules[NETWORK_MODULES];
+  int network_module_count;
+  const uint8_t *network; /* NETWORK_BYTES, or NULL: only lo */
   uint64_t clock_ns;
   const uint8_t *entropy;
   uint32_t entropy_bytes;
@@ -19,6 +22,9 @@ struct setup {
 
 /* Runs the steps and answers with their times, or with the step that failed. A second SETUP in an epoch changes nothing. */
 void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length);
+
+/* PREPARE: loads modules while no device gets a driver, so that the guest can be saved before it has looked at any. */
+void prepare_run(uint32_t request, uint8_t *payload, uint32_t length);
 
 /* Steps: 0, or an errno with `message` filled in. */
 int setup_modules(struct setup *s);
@@ -39,6 +45,11 @@ int setup_fail(struct setup *s, int error, const char *format, ...) __attribute_
 
 /* modules.c: from the initramfs's /modules; loaded already or built in is fine. 0 or an errno. */
 int module_load(const char *name);
+/* virtio.c: from `hold` to `release` a device gets its driver only by `bind_next`: true if the next free one of its kind has. */
+enum virtio_kind { VIRTIO_NET = 1, VIRTIO_BLOCK = 2, VIRTIO_KINDS };
+void virtio_hold(void);
+void virtio_release(void);
+bool virtio_bind_next(enum virtio_kind kind);
 /* mounts.c: makes the disks safe before the power goes. */
 void mounts_settle(struct agent *a);
 #endif

@@ -21,6 +21,9 @@
 #define WIRE_HELLO_ACK_BYTES 40u
 #define WIRE_EXEC_INFO_BYTES 80u
 #define WIRE_ENTROPY_BYTES 64u
+#define WIRE_CONNECTIONS 512u
+#define WIRE_CONNECTION_WINDOW_BYTES 65536u
+#define WIRE_DATAGRAM_BYTES 65507u
 #define WIRE_VSOCK_PORT 1024u
 #define WIRE_MORE_FLAG 32768u
 
@@ -34,6 +37,9 @@
 #define FRAME_WINDOW 8u
 #define FRAME_EXIT 9u
 #define FRAME_BYE 10u
+#define FRAME_DATA 11u
+#define FRAME_CREDIT 12u
+#define FRAME_RESET 13u
 
 #define OP_SETUP 1u
 #define OP_EXEC 2u
@@ -48,6 +54,8 @@
 #define OP_STATS 11u
 #define OP_CLOCK 12u
 #define OP_DETACH 13u
+#define OP_DIAL 14u
+#define OP_PREPARE 15u
 
 #define ERROR_OK 0u
 #define ERROR_INVALID 1u
@@ -76,6 +84,9 @@
 #define TAG_HOSTS 12u
 #define TAG_RESOLV_CONF 13u
 #define TAG_STEP_TIME 14u
+#define TAG_NETWORK 15u
+#define TAG_NETWORK_MODULE 16u
+#define TAG_BOOT_ID 17u
 #define TAG_EXEC_ID 20u
 #define TAG_ARG 21u
 #define TAG_ENV 22u
@@ -93,12 +104,17 @@
 #define TAG_UPTIME_MS 34u
 #define TAG_MEMORY_TOTAL 35u
 #define TAG_MEMORY_AVAILABLE 36u
+#define TAG_PROTOCOL 37u
+#define TAG_PORT 38u
 
 #define OUTPUT_STDOUT 1u
 #define OUTPUT_STDERR 2u
 
 #define OVERFLOW_BLOCK 0u
 #define OVERFLOW_DROP 1u
+
+#define PROTOCOL_TCP 6u
+#define PROTOCOL_UDP 17u
 
 #define STATE_STARTING 0u
 #define STATE_RUNNING 1u

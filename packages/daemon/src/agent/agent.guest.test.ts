@@ -70,6 +70,8 @@ before(async () => {
     machineId: "0123456789abcdef".repeat(2),
     hosts: "127.0.0.1 localhost\n",
     resolvConf: "nameserver 192.0.2.1\n",
+    bootId: "11111111-2222-4333-8444-555555555555",
+    network: null,
   };
   steps = await session.setup(
     setupOf({ modules, disks: serials, clockNs: 1_900_000_000n * 10n ** 9n, entropy: systemRandom.bytes(64), ...identity }),
@@ -94,7 +96,10 @@ test("setup names its steps and tells the guest who it is", async () => {
   assert.deepEqual(Object.keys(steps).slice(0, 3), ["entropy", "clock", "modules"]);
   const { stdout } = await collect(
     session,
-    sh("who", "busybox hostname; cat /etc/hostname /etc/machine-id /etc/hosts /etc/resolv.conf; date -u +%Y; ls -d /lib/modules/*-*"),
+    sh(
+      "who",
+      "busybox hostname; cat /etc/hostname /etc/machine-id /etc/hosts /etc/resolv.conf /proc/sys/kernel/random/boot_id; date -u +%Y; ls -d /lib/modules/*-*",
+    ),
   );
   const words = [
     "web-1",
@@ -102,6 +107,7 @@ test("setup names its steps and tells the guest who it is", async () => {
     "0123456789abcdef".repeat(2),
     "127.0.0.1 localhost",
     "nameserver 192.0.2.1",
+    "11111111-2222-4333-8444-555555555555",
     "2030",
     `/lib/modules/${kernel.manifest.release}`,
   ];

@@ -12,4 +12,10 @@ export const AGENT_LIMITS = {
   powerOffMs: 60_000,
   /** Unread events of one attachment: a guest that alternates its streams byte by byte could fill the daemon otherwise. */
   queuedEvents: 65_536,
+  /** A guest may be paused for long, and its client decides how long it waits: this only ends what everybody has forgotten. */
+  dialMs: 24 * 3_600_000,
+  /** Bytes for the guest that the channel has not taken: connections take turns for what is beyond, and a request never waits behind more. */
+  backlogBytes: 65_536,
+  /** Datagrams of one peer that wait in one direction; more are dropped, as on any network. */
+  queuedDatagrams: 64,
 } as const;

@@ -36,7 +36,11 @@ const ERRNOS: ReadonlyMap<number, string> = new Map([
   [30, "EROFS"],
   [36, "ENAMETOOLONG"],
   [40, "ELOOP"],
+  [99, "EADDRNOTAVAIL"],
+  [110, "ETIMEDOUT"],
+  [111, "ECONNREFUSED"],
   [117, "EUCLEAN"],
+  [125, "ECANCELED"],
 ]);
 
 const EXPLANATIONS: ReadonlyMap<string, string> = new Map([

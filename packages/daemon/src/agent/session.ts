@@ -21,8 +21,18 @@ import {
   type TlvItem,
 } from "@kiln/protocol/wire";
 import { Deferred, type Clock } from "@kiln/std";
-import type { AgentHello, AgentSession, ExecAttachment, ExecStatus, GuestExec, GuestSetup } from "../vms/agent.port.ts";
+import type {
+  AgentHello,
+  AgentSession,
+  ExecAttachment,
+  ExecStatus,
+  GuestConnection,
+  GuestExec,
+  GuestPort,
+  GuestSetup,
+} from "../vms/agent.port.ts";
 import { Attachment, type AttachmentLink } from "./attachment.ts";
+import { Connections } from "./connections.ts";
 import { AGENT_LIMITS } from "./limits.ts";
 import { Requests } from "./requests.ts";
 import { statusOf } from "./status.ts";
@@ -38,6 +48,7 @@ export class WireAgentSession implements AgentSession {
   readonly #reader = new FrameReader();
   readonly #requests: Requests;
   readonly #attachments = new Map<number, Attachment>();
+  readonly #connections: Connections;
   readonly #closed = new Deferred<void>();
   #nextStream = 1;
   #end: KilnError | null = null;
@@ -48,6 +59,7 @@ export class WireAgentSession implements AgentSession {
     this.closed = this.#closed.promise;
     this.#channel = channel;
     this.#requests = new Requests(options.clock, (bytes) => this.#write(bytes));
+    this.#connections = new Connections(channel, this.#requests);
     channel.on("data", (bytes: Uint8Array) => this.#receive(bytes));
     channel.on("error", (error) => this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent broke", { cause: error })));
     channel.on("close", () => this.#close(new KilnError("GUEST_AGENT_TIMEOUT", "the channel to the agent was closed")));
@@ -130,8 +142,18 @@ export class WireAgentSession implements AgentSession {
     );
   }
 
+  dial(to: GuestPort): GuestConnection {
+    if (this.#end !== null) throw this.#end;
+    return this.#connections.dial(this.#nextStream++, to);
+  }
+
   async ping(options: Signalled): Promise<void> {
     await this.#send(OPS.PING, new Uint8Array(0), { ...options, action: "ping" });
+  }
+
+  async prepare(modules: readonly string[], options: Signalled): Promise<void> {
+    const payload = encodeTlvs(modules.map((name): TlvItem => [TAGS.MODULE, name]));
+    await this.#send(OPS.PREPARE, payload, { ...options, action: "modules" });
   }
 
   async sync({ signal }: Signalled): Promise<void> {
@@ -224,6 +246,13 @@ export class WireAgentSession implements AgentSession {
       case FRAME_TYPES.EXIT:
         this.#attached(frame)?.onExit(frame);
         return;
+      case FRAME_TYPES.DATA:
+      case FRAME_TYPES.CREDIT:
+      case FRAME_TYPES.RESET:
+        if (this.#attached(frame) !== null)
+          throw new KilnError("GUEST_AGENT_PROTOCOL", "the agent sent data of a connection for a command");
+        this.#connections.onFrame(frame);
+        return;
       case FRAME_TYPES.HELLO_ACK: // the answer to a HELLO that was doubled on its way
         return;
       default:
@@ -243,6 +272,7 @@ export class WireAgentSession implements AgentSession {
     this.#end = error;
     this.#channel.destroy();
     this.#requests.close(error);
+    this.#connections.close(error);
     for (const attachment of this.#attachments.values()) attachment.end(error);
     this.#attachments.clear();
     this.#closed.resolve();

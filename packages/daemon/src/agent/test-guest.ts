@@ -24,6 +24,8 @@ export const setupOf = (change: Partial<GuestSetup> = {}): GuestSetup => ({
   entropy: new Uint8Array(64),
   hosts: "",
   resolvConf: "",
+  bootId: "11111111-2222-4333-8444-555555555555",
+  network: null,
   ...change,
 });
 

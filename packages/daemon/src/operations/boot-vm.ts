@@ -127,6 +127,8 @@ const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup 
   entropy: core.random.bytes(ENTROPY_BYTES),
   hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${record.hostname}\n`,
   resolvConf: "",
+  bootId: record.bootId ?? "",
+  network: null,
 });
 
 /** Runs the VM's own command, once however often it is asked for: its exec id is always the same (I26). */

@@ -45,6 +45,20 @@ export interface ExecAttachment extends AsyncDisposable {
   sendSignal(name: string): Promise<void>;
 }
 
+export type GuestPort = { readonly protocol: "tcp" | "udp"; readonly port: number };
+
+/** A connection to a port inside the guest: a stream of bytes, or the datagrams of one peer. Disposal breaks off what has not ended. */
+export interface GuestConnection extends Disposable {
+  /** Settles when the guest's port has taken it (udp: when it may); rejects with the reason where none does. Nobody has to await it. */
+  readonly opened: Promise<void>;
+  /** The next bytes, or one datagram; null after the guest's end. One call at a time. Throws when the connection is broken off or its session ends. */
+  read(): Promise<Uint8Array | null>;
+  /** Resolves when the bytes are on their way within the guest's window; one call at a time. A datagram without room is dropped. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** tcp: nothing more is written, which the guest sees after all that was. */
+  end(): void;
+}
+
 /** One connection to the agent. Requests reject with GUEST_AGENT_TIMEOUT, GUEST_AGENT_PROTOCOL or the guest's own typed refusal. */
 export interface AgentSession extends AsyncDisposable {
   readonly hello: AgentHello;
@@ -60,7 +74,14 @@ export interface AgentSession extends AsyncDisposable {
   /** Forgets an ended exec: its id may then run again. Idempotent. */
   forget(execId: string, options: { signal: AbortSignal }): Promise<void>;
   sendSignal(execId: string, name: string, options: { signal: AbortSignal }): Promise<void>;
+  /**
+   * Begins a connection; what is written goes along with it. It waits for as long as the guest does: a paused one answers when it goes on.
+   * Throws QUEUE_FULL past the connections of one VM.
+   */
+  dial(to: GuestPort): GuestConnection;
   ping(options: { signal: AbortSignal }): Promise<void>;
+  /** Loads modules whose devices get no driver before `setup`: then the guest can be saved. */
+  prepare(modules: readonly string[], options: { signal: AbortSignal }): Promise<void>;
   /** Flushes the guest's file systems. */
   sync(options: { signal: AbortSignal }): Promise<void>;
   /** Ends all processes (TERM, then KILL after graceMs), unmounts, syncs and powers off. Resolves when the guest has acknowledged it. */

@@ -27,9 +27,15 @@ export const WIRE = {
   /** Bytes of an EXEC_INFO before its exec id. */
   execInfoBytes: 80,
   entropyBytes: 64,
+  /** Connections into the guest that are open at once: more than a busy web server's clients keep, and 32 MiB of windows. */
+  connections: 512,
+  /** Bytes of one direction of a connection that may be on their way and not taken yet: 100 MB/s at a millisecond's round trip would need 100 kB. */
+  connectionWindowBytes: 65_536,
+  /** The largest payload of UDP over IPv4. */
+  datagramBytes: 65_507,
   /** Where the guest listens when it has no virtio-serial port. */
   vsockPort: 1024,
-  /** In `flags` of REQUEST and REPLY: the next frame of this request continues the payload. */
+  /** In `flags` of REQUEST, REPLY and a datagram's DATA: the next frame of this stream continues the payload. */
   moreFlag: 0x8000,
 } as const;
 
@@ -59,6 +65,12 @@ export const FRAME_TYPES = {
   EXIT: 9,
   /** Host: the answer to POWEROFF arrived. */
   BYE: 10,
+  /** Both: bytes of a connection; flags 1 = nothing comes after them in this direction. */
+  DATA: 11,
+  /** Both: payload = u64 bytes of the connection that were taken since its start. */
+  CREDIT: 12,
+  /** Both: the connection is broken off. The guest answers the host's with its own. */
+  RESET: 13,
 } as const;
 export type FrameType = (typeof FRAME_TYPES)[keyof typeof FRAME_TYPES];
 
@@ -76,6 +88,9 @@ export const OPS = {
   STATS: 11,
   CLOCK: 12,
   DETACH: 13,
+  DIAL: 14,
+  /** Loads modules while no device gets its driver: before a guest is saved. */
+  PREPARE: 15,
 } as const;
 export type Op = (typeof OPS)[keyof typeof OPS];
 
@@ -117,6 +132,12 @@ export const TAGS = {
   RESOLV_CONF: 13,
   /** u32 microseconds, then the step's name. */
   STEP_TIME: 14,
+  /** 6 bytes MAC, u8 bits of the network, u8 zero, 4 bytes address, 4 bytes gateway. */
+  NETWORK: 15,
+  /** As MODULE, for the NIC. */
+  NETWORK_MODULE: 16,
+  /** As the guest's kernel shows it. */
+  BOOT_ID: 17,
   EXEC_ID: 20,
   ARG: 21,
   ENV: 22,
@@ -137,9 +158,16 @@ export const TAGS = {
   UPTIME_MS: 34,
   MEMORY_TOTAL: 35,
   MEMORY_AVAILABLE: 36,
+  /** A PROTOCOLS number. */
+  PROTOCOL: 37,
+  PORT: 38,
 } as const;
 
 export const OUTPUT_STREAMS = { STDOUT: 1, STDERR: 2 } as const;
+/** What a connection carries: a stream of bytes, or datagrams. IANA's numbers. */
+export const PROTOCOLS = { TCP: 6, UDP: 17 } as const;
+/** In `flags` of DATA: nothing comes after it in this direction. */
+export const DATA_END = 1;
 export const OVERFLOWS = { BLOCK: 0, DROP: 1 } as const;
 export const EXEC_STATES = { STARTING: 0, RUNNING: 1, EXITED: 2 } as const;
 /** Bits of `flags` in EXEC_INFO. */

@@ -36,6 +36,16 @@
  * **EXEC_INFO**: u32 state, u32 exit code, u32 signal, u32 flags, then u64: start and end offset of stdout, of stderr, received
  * and consumed offset of stdin, u64 guest process id, u64 zero; then the exec id.
  *
+ * **Connections** into the guest. DIAL { stream number new in this session, protocol, port } connects to 127.0.0.1, else ::1, else
+ * an address of a network interface, and is answered when it is connected or everything refused. The host may send DATA at once; the guest
+ * keeps it until then. TCP: at most `connectionWindowBytes` of each direction are beyond the last CREDIT; an empty DATA without the
+ * end is a violation. The end in both directions ends the connection, and each direction may end first. UDP: a datagram is one DATA, or several that have
+ * `moreFlag` but for the last; there is neither end nor credit, and what finds no room is dropped. RESET ends either kind at once; what was on its way is
+ * lost. The guest answers every RESET of the host with a RESET, also for a number that it does not know (any more): after that
+ * answer nothing of the number comes. The guest's own RESET is not answered. The guest ignores frames of numbers that it does not
+ * know; the host ignores a CREDIT or RESET of a connection that has ended, and takes DATA for a violation. Connections take turns, a frame each,
+ * and end with their session.
+ *
  * **Power off**: REPLY, then the guest waits briefly for BYE or the end of the channel before it ends itself.
  */
 export * from "./constants.ts";

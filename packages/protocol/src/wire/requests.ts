@@ -1,5 +1,17 @@
+import { KilnError } from "../errors.ts";
 import { OVERFLOWS, TAGS, WIRE } from "./constants.ts";
-import { encodeTlvs, parseTlvs, type TlvItem } from "./tlv.ts";
+import { encodeTlvs, parseTlvs, type TlvFields, type TlvItem } from "./tlv.ts";
+
+/** What the guest gives its NIC; IPv4. */
+export interface NetworkSetup {
+  /** To load from the initramfs, in order. */
+  readonly modules: readonly string[];
+  /** Six bytes: a restored guest still has its snapshot's. */
+  readonly mac: Uint8Array;
+  readonly address: Uint8Array;
+  readonly prefixBits: number;
+  readonly gateway: Uint8Array;
+}
 
 /** Ran before anything of the image: what the guest is told about itself. */
 export interface SetupRequest {
@@ -17,6 +29,10 @@ export interface SetupRequest {
   /** Lines of /etc/hosts and /etc/resolv.conf. */
   readonly hosts: string;
   readonly resolvConf: string;
+  /** Of this boot or restore; a UUID. */
+  readonly bootId: string;
+  /** null: the guest has lo and nothing else. */
+  readonly network: NetworkSetup | null;
 }
 
 /** A command to run. */
@@ -46,7 +62,33 @@ export const encodeSetup = (setup: SetupRequest): Uint8Array =>
     [TAGS.ENTROPY, setup.entropy],
     [TAGS.HOSTS, setup.hosts],
     [TAGS.RESOLV_CONF, setup.resolvConf],
+    [TAGS.BOOT_ID, setup.bootId],
+    ...(setup.network === null ? [] : encodeNetwork(setup.network)),
   ]);
+
+const NETWORK_AT = { prefixBits: 6, address: 8, gateway: 12, bytes: 16 } as const;
+
+const encodeNetwork = ({ modules, mac, prefixBits, address, gateway }: NetworkSetup): readonly TlvItem[] => {
+  const value = new Uint8Array(NETWORK_AT.bytes);
+  value.set(mac);
+  value[NETWORK_AT.prefixBits] = prefixBits;
+  value.set(address, NETWORK_AT.address);
+  value.set(gateway, NETWORK_AT.gateway);
+  return [...modules.map((name): TlvItem => [TAGS.NETWORK_MODULE, name]), [TAGS.NETWORK, value]];
+};
+
+const parseNetwork = (fields: TlvFields): NetworkSetup | null => {
+  if (!fields.has(TAGS.NETWORK)) return null;
+  const value = fields.bytes(TAGS.NETWORK);
+  if (value.length !== NETWORK_AT.bytes) throw new KilnError("GUEST_AGENT_PROTOCOL", `a network of ${value.length} bytes`);
+  return {
+    modules: fields.texts(TAGS.NETWORK_MODULE),
+    mac: value.slice(0, NETWORK_AT.prefixBits),
+    prefixBits: value[NETWORK_AT.prefixBits] ?? 0,
+    address: value.slice(NETWORK_AT.address, NETWORK_AT.gateway),
+    gateway: value.slice(NETWORK_AT.gateway),
+  };
+};
 
 /** Throws GUEST_AGENT_PROTOCOL. */
 export const parseSetup = (payload: Uint8Array): SetupRequest => {
@@ -64,6 +106,8 @@ export const parseSetup = (payload: Uint8Array): SetupRequest => {
     entropy: fields.bytes(TAGS.ENTROPY),
     hosts: fields.text(TAGS.HOSTS),
     resolvConf: fields.text(TAGS.RESOLV_CONF),
+    bootId: fields.text(TAGS.BOOT_ID),
+    network: parseNetwork(fields),
   };
 };
 

@@ -143,6 +143,14 @@ test("EXEC, SETUP and EXEC_INFO come out as they went in", () => {
     entropy: new Uint8Array(64).fill(1),
     hosts: "x\n",
     resolvConf: "",
+    bootId: "11111111-2222-4333-8444-555555555555",
+    network: {
+      modules: ["net_failover", "virtio_net"],
+      mac: Uint8Array.of(2, 1, 2, 3, 4, 5),
+      address: Uint8Array.of(10, 0, 2, 15),
+      prefixBits: 24,
+      gateway: Uint8Array.of(10, 0, 2, 2),
+    },
   };
   const info: ExecInfo = {
     ...{

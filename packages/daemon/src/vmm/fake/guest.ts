@@ -160,6 +160,7 @@ export class FakeGuest {
       case OPS.PING:
       case OPS.SYNC:
       case OPS.CLOCK:
+      case OPS.PREPARE:
         return this.#reply(frame.stream);
       case OPS.POWEROFF:
         void this.#powerOff(frame.stream, parseTlvs(frame.payload).u32(TAGS.GRACE_MS));
