@@ -67,6 +67,9 @@ const VMS = {
   VM_BOOT_FAILED: "The guest did not come up in time, or its daemon ended while it did.",
   VM_DIED: "The guest or its VMM ended by itself: a kernel panic, too little memory on the host, a signal from somebody else.",
   CAPACITY_EXCEEDED: "The VMs that run have reserved so much of the host's memory that this one does not fit.",
+  PORT_IN_USE: "An address of the host that a VM wants belongs to another VM of this home, which the message names, or another process listens there.",
+  PORT_UNAVAILABLE: "A port is to be published at an address that this host does not have.",
+  PORT_NOT_FOUND: "The VM has published no such port.",
   QUEUE_FULL: "So many boots wait already that another one is not queued.",
 } as const satisfies Meanings;
 
@@ -84,6 +87,7 @@ const HOST = {
   VMM_NOT_FOUND: "QEMU is not installed on this host, or not where Kiln looks for it.",
   VMM_TOO_OLD: "The host's QEMU is older than the oldest that Kiln works with.",
   VMM_FAILED: "QEMU did not start, or failed; its own words are in the message.",
+  NETWORK_UNAVAILABLE: "The network of VMs cannot be set up on this host, for example because pasta is not installed.",
   HOST_TOOL_MISSING: "A program of the host that Kiln needs is not installed, or the guest agent is not built.",
   DISK_FULL: "The file system of the home has no room for what was to be written. What was half written is gone.",
   HOME_IN_USE: "Another daemon holds the home. One home has one daemon.",

@@ -16,7 +16,7 @@ interface Place {
 }
 
 const DOMAIN = [["config"], ["images", "kernels"], ["templates"], ["vms"], ["snapshots"], ["nodes"]] as const;
-const ADAPTERS = ["vmm/qemu", "vmm/firecracker", "vmm/fake", "agent", "content", "registry", "store", "cluster"];
+const ADAPTERS = ["vmm/qemu", "vmm/firecracker", "vmm/fake", "agent", "forward", "content", "registry", "store", "network", "cluster"];
 
 const named =
   (...names: readonly string[]) =>

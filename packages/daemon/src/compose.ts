@@ -12,6 +12,7 @@ import { KernelDirectory } from "./content/kernel-directory.ts";
 import { RootfsDirectory } from "./content/rootfs-directory.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
+import { SocketForwarder } from "./forward/socket-forwarder.ts";
 import type { BlobReceiver, ImageImporter } from "./http/parts.ts";
 import type { RequestStore } from "./http/requests.port.ts";
 import { guestPlatform, parsePlatform } from "./images/host-platform.ts";
@@ -20,11 +21,13 @@ import { ContentLeases } from "./images/leases.ts";
 import type { ContentReader, ImageSource, ResolvedImage } from "./images/ports.ts";
 import { parseImageReference } from "./images/reference.ts";
 import { rootfsKey } from "./images/rootfs-key.ts";
+import { EgressNetwork } from "./network/egress.ts";
 import { BootAdmission, RunAdmission } from "./operations/admission.ts";
 import type { Core, Journal } from "./operations/core.ts";
 import { RecordedWork } from "./operations/joined-work.ts";
 import type { RegistryImageSource } from "./registry/registry-image.ts";
 import { Operations } from "./operations/operations.ts";
+import { OpenPorts } from "./operations/ports.ts";
 import { SAGA_POINTS } from "./operations/resume-operations.ts";
 import type { SagaRecord } from "./operations/saga/saga.ts";
 import { RunningVms } from "./operations/running-vms.ts";
@@ -55,6 +58,9 @@ export interface Composition extends AsyncDisposable {
   readonly beginStop: () => void;
 }
 
+/** A uid that is nobody's: two below those of the VMs. What leads them out runs as it where the daemon is root. */
+const EGRESS_UID = 0x5fff_fffe;
+
 export const HOST_REGISTRIES = "/etc/kiln/registries.toml";
 
 export const compose = (parts: { config: Config; paths: HomePaths; journal: Journal; version: string }): Composition => {
@@ -72,6 +78,8 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const rootfsFiles = new RootfsDirectory({ directory: paths.rootfs, stagingDir: paths.staging, blobPath: (digest) => shelf.path(digest) });
   const kernelSets = new KernelDirectory({ directory: paths.kernels, stagingDir: paths.staging, agentPath: config.agentPath, apt, clock });
   const disks = createDisks(paths);
+  const networkUid = config.uidBase === null ? null : EGRESS_UID;
+  const networks = new EgressNetwork({ directory: paths.network, stagingDir: paths.staging, uid: networkUid, clock, journal });
   const registry = createRegistrySource({ shelf, paths, version });
   const pipeline = new Pipeline({
     ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
@@ -85,13 +93,15 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     blobs: shelf,
     ...createAdmission(config, paths, database),
     events: new SqliteEventLog(database),
-    sagas: new SqliteSagaLog<SagaRecord>(database),
+    sagas: new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) }),
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
     driver: createDriver(config, paths),
+    networks,
     agent: createAgentConnector({ clock, random, helloMs: config.bootTimeoutMs }),
     running: new RunningVms(),
+    ports: new OpenPorts(new SocketForwarder({ clock })),
     stopping: stop.signal,
     vmLocks: new KeyedLock<VmId>(),
     boots: new BootAdmission(config.bootsLimit),
@@ -102,6 +112,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     requests: new SqliteRequestStore(database),
     ...createUploads(shelf, leases),
     [Symbol.asyncDispose]: async () => {
+      await networks[Symbol.asyncDispose]();
       await registry[Symbol.asyncDispose]();
       database[Symbol.dispose]();
     },

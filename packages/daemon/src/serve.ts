@@ -15,6 +15,7 @@ import { reportRepair } from "./operations/report-repair.ts";
 import { findInterrupted, forgiveResumes, resumeOperations } from "./operations/resume-operations.ts";
 import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
 import { tell } from "./operations/tell.ts";
+import { needsNetwork } from "./operations/vm-network.ts";
 import { type HomePaths, homePaths, sweepStaging } from "./store/home.ts";
 import { DirectoryUsage } from "./store/home-usage.ts";
 import type { KernelFiles } from "./vms/driver.port.ts";
@@ -67,10 +68,18 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   core.operations.failInterrupted(interrupted.operations);
   await adoptVms(core, interrupted.vms);
   await sweepVmDirectories(core);
+  await reconcileNetworks(core);
   await sweepKernels(core);
   await sweepArtifacts(core, paths);
   await sweepUnused(core);
   resumeOperations(core, interrupted);
+};
+
+/** After the VMs: they say whether what they share is still needed. */
+const reconcileNetworks = async (core: Core): Promise<void> => {
+  const needed = core.vms.list().some(needsNetwork);
+  const ended = await core.networks.reconcile({ needed, signal: core.stopping });
+  if (ended > 0) reportRepair(core, { subject: "network", id: null, found: `${ended} processes of no use to any VM`, did: "they were ended" });
 };
 
 /** A newer agent or builder made a set of its own; the old one goes when no VM boots from it. */
@@ -166,7 +175,9 @@ const shutDown = async (
   patience.abort();
   forgiveResumes(core);
   beginStop();
+  await core.ports[Symbol.asyncDispose]();
   sockets.terminate();
+  if (!core.vms.list().some(needsNetwork)) await core.networks.close();
   await Promise.allSettled(core.running.list().map((run) => run.vmm.detach()));
   server.closeAllConnections();
 };

@@ -75,6 +75,9 @@ export const ERROR_TABLE = {
   VM_DIED: row(500, 125, true, "see the console with `kiln logs --console NAME`"),
   CAPACITY_EXCEEDED: row(503, 1, true, "stop or remove a VM, or ask for less memory"),
   QUEUE_FULL: row(429, 1, true, "try again in a moment"),
+  PORT_IN_USE: row(409, 1, false, "choose another port, or leave it out for a free one"),
+  PORT_UNAVAILABLE: row(422, 1, false, "use an address of this host: `ip address` lists them"),
+  PORT_NOT_FOUND: row(404, 1, false, "list what is published with `kiln port ls NAME`"),
   // in the guest
   EXEC_NOT_FOUND: row(404, 1, false, "the command has ended and was forgotten, or never ran"),
   COMMAND_NOT_FOUND: row(422, 127, false, "check the command and the image's PATH"),
@@ -87,6 +90,7 @@ export const ERROR_TABLE = {
   VMM_NOT_FOUND: row(503, 125, false, "install it with `apt-get install qemu-system-x86`, then run `kiln doctor`"),
   VMM_TOO_OLD: row(503, 125, false, "install a newer version, then run `kiln doctor`"),
   VMM_FAILED: row(500, 125, true, "run `kiln doctor`"),
+  NETWORK_UNAVAILABLE: row(503, 125, true, "run `kiln doctor`; without a network a VM starts with `--network none`"),
   HOST_TOOL_MISSING: row(503, 1, false, "run `kiln doctor`; it names what to install"),
   DISK_FULL: row(507, 1, true, "make room (see `kiln df`), then run the command again"),
   HOME_IN_USE: row(409, 1, false, "stop the other daemon, or choose another --home"),

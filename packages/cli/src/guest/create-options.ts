@@ -1,12 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { KilnError } from "@kiln/protocol/errors";
-import type { CreateVmRequest } from "@kiln/protocol";
+import type { CreateVmRequest, NetworkMode } from "@kiln/protocol";
 import { Option, type Command } from "commander";
 import { parseDisk, parseMemory } from "../arguments/bytes.ts";
 import { parseEnvironment, parseEnvironmentFile, parseLabels } from "../arguments/environment.ts";
 import { guestCommand } from "../arguments/guest-command.ts";
 import { parseCpus } from "../arguments/numbers.ts";
 import { parsePlatform } from "../arguments/platform.ts";
+import { parsePublish } from "../arguments/ports.ts";
 import { collect } from "../command-spec.ts";
 import type { CommandContext } from "../context.ts";
 import { hasErrno } from "../errno.ts";
@@ -30,11 +31,14 @@ export interface CreateOptions {
   readonly platform?: string;
   readonly plainHttp?: boolean;
   readonly idle?: boolean;
-  readonly network?: "none";
+  readonly network?: NetworkMode;
+  readonly publish?: readonly string[];
   readonly rm?: boolean;
   readonly interactive?: boolean;
   readonly tty?: boolean;
 }
+
+const NETWORK_HELP = "user: out into the world, nothing of the host; none; user-open: all that the host reaches, itself included";
 
 export const declareCreateOptions = (command: Command): Command =>
   command
@@ -54,12 +58,13 @@ export const declareCreateOptions = (command: Command): Command =>
     .option("--cpus <number>", "CPUs (default: 1)", parseCpus)
     .option("-m, --memory <size>", "memory, in steps of 64m (default: 512m)", parseMemory)
     .option("--disk <size>", "size of the writable disk, sparse (default: 8g)", parseDisk)
+    .option("-p, --publish <port>", "[IP:]HOST:GUEST[/udp]; without HOST a free port, without IP 127.0.0.1; may be repeated", collect)
     .option("-l, --label <pair>", "set a label KEY=VALUE; may be repeated", collect)
     .addOption(new Option("--pull <when>", "when to fetch the image").choices(["missing", "always", "never"]).default("missing"))
     .option("--platform <platform>", PLATFORM_HELP, parsePlatform)
     .option("--plain-http", PLAIN_HTTP_HELP)
     .option("--idle", "run no command: the VM waits for exec until it is stopped")
-    .addOption(new Option("--network <mode>", "network of the VM").choices(["none"]).default("none"));
+    .addOption(new Option("--network <mode>", NETWORK_HELP).choices(["user", "none", "user-open"]).default("user"));
 
 const readEnvironmentFiles = async (context: CommandContext, files: readonly string[]): Promise<string[]> => {
   const entries: string[] = [];
@@ -105,7 +110,8 @@ export const createRequest = async (
     idle: options.idle ?? false,
     tty: options.tty === true ? terminalSize(context) : null,
     stdin: options.interactive ?? false,
-    network: options.network ?? "none",
+    network: options.network ?? "user",
+    ports: (options.publish ?? []).map(parsePublish),
     labels: parseLabels(options.label ?? []),
     autoRemove: options.rm ?? false,
     ...(options.name === undefined ? {} : { name: options.name }),

@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, isDigest, KilnError } from "@kiln/protocol";
 import { type Clock, type FileFingerprint, randomHex, systemRandom } from "@kiln/std";
-import { fileFingerprint, hasCode, publishDirectory, sameFingerprint } from "@kiln/std/node";
+import { fileFingerprintNow, hasCode, publishDirectory, sameFingerprint } from "@kiln/std/node";
 import type { Apt } from "../host/apt.ts";
 import { KERNEL_FILES, KERNEL_MANIFEST, kernelBuilderDigest, type KernelManifest, parseKernelManifest } from "../kernels/kernel-set.ts";
 import type { KernelRecord } from "../kernels/records.port.ts";
@@ -19,6 +19,8 @@ export interface KernelSetFiles extends KernelFiles {
   readonly modulesImage: string;
   /** To load before disks and overlay can be used, in order. */
   readonly setupModules: readonly string[];
+  /** To load for a NIC, in order. */
+  readonly networkModules: readonly string[];
 }
 
 interface BuildOptions {
@@ -78,7 +80,7 @@ export class KernelDirectory {
   /** A set that looks as it did when it was recorded is; of another one the files that look different are hashed (I7). */
   async isWhole(record: KernelRecord, { signal }: { signal: AbortSignal }): Promise<boolean> {
     const { key, digest, fingerprints = {} } = record;
-    const now = await this.#fingerprints(key);
+    const now = this.#fingerprints(key);
     const isUntouched = (name: string): boolean => {
       const [one, other] = [fingerprints[name], now[name]];
       return one !== undefined && other !== undefined && sameFingerprint(one, other);
@@ -115,13 +117,14 @@ export class KernelDirectory {
   async open(key: string): Promise<KernelSetFiles> {
     const manifest = await this.#requireManifest(key);
     const directory = this.path(key);
-    const { block, overlay } = manifest.content.modules;
+    const { block, overlay, net } = manifest.content.modules;
     return {
       vmlinux: join(directory, "vmlinux"),
       initramfs: join(directory, "initramfs"),
       modulesImage: join(directory, "modules.ext4"),
       digest: manifest.digest,
       setupModules: [...new Set([...block, ...overlay])],
+      networkModules: net,
     };
   }
 
@@ -151,7 +154,7 @@ export class KernelDirectory {
       source: `deb:${source.name}=${source.version}`,
       builderDigest: kernelBuilderDigest({ agentSha256, builderVersion }),
       sizeBytes: KERNEL_FILES.reduce((total, file) => total + files[file].size, 0),
-      fingerprints: await this.#fingerprints(key),
+      fingerprints: this.#fingerprints(key),
       createdAt: new Date(this.#clock.now()).toISOString(),
     };
   }
@@ -174,10 +177,10 @@ export class KernelDirectory {
     }
   }
 
-  async #fingerprints(key: string): Promise<Fingerprints> {
+  #fingerprints(key: string): Fingerprints {
     const found: [string, FileFingerprint][] = [];
     for (const name of ALL_FILES) {
-      const fingerprint = await fileFingerprint(join(this.path(key), name));
+      const fingerprint = fileFingerprintNow(join(this.path(key), name));
       if (fingerprint !== null) found.push([name, fingerprint]);
     }
     return Object.fromEntries(found);

@@ -15,6 +15,12 @@ export interface ConfinedCommand {
   readonly environment: Readonly<Record<string, string>>;
   /** Open descriptors of this process; the child has them as 3, 4, … */
   readonly inherited: readonly number[];
+  /** Entered first, by paths; with a user namespace the child has none of its privileges. null: those of this process. */
+  readonly namespaces?: { readonly network: string; readonly user: string | null } | null;
+  /** Runs with this process's privileges and then becomes the rest of the line: a sandbox that only root can make. */
+  readonly wrapper?: readonly string[];
+  /** Descriptors that it may have open; by default what a VMM needs. null: as many as this process. */
+  readonly openFiles?: number | null;
 }
 
 export interface ProcessEnd {
@@ -42,13 +48,30 @@ const FIRST_INHERITED = 3;
 export const confinedArgv = (command: ConfinedCommand): readonly string[] => {
   if (command.uid === 0) throw new KilnError("VMM_FAILED", `${command.command} must not run as root`);
   const groups = command.group === null ? ["--clear-groups"] : [`--groups=${command.group}`];
-  const identity = command.uid === null ? [] : [`--reuid=${command.uid}`, `--regid=${command.uid}`, ...groups, "--bounding-set=-all"];
+  const { namespaces = null, wrapper = [], openFiles = OPEN_FILES } = command;
+  const identity = command.uid === null ? [] : [`--reuid=${command.uid}`, `--regid=${command.uid}`, ...groups];
+  // whoever enters a user namespace of its own has every capability in it
+  const bounded = command.uid === null && (namespaces?.user ?? null) === null ? [] : ["--bounding-set=-all"];
   return [
-    ...["prlimit", "--core=0", `--nofile=${OPEN_FILES}`, "--memlock=65536", "--msgqueue=0", "--"],
-    ...["setpriv", ...identity, "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--"],
+    ...wrapper,
+    ...(namespaces === null ? [] : enterArgv(namespaces)),
+    ...["prlimit", "--core=0", ...(openFiles === null ? [] : [`--nofile=${openFiles}`]), "--memlock=65536", "--msgqueue=0", "--"],
+    ...["setpriv", ...identity, ...bounded, "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--"],
     ...[command.command, ...command.args],
   ];
 };
+
+/** The command line of nsenter(1), to be followed by another. */
+export const enterArgv = ({
+  network,
+  user,
+}: {
+  readonly network: string;
+  readonly user: string | null;
+}): readonly [string, ...string[]] => [
+  "nsenter",
+  ...[`--net=${network}`, ...(user === null ? [] : [`--user=${user}`, "--preserve-credentials"]), "--"],
+];
 
 /**
  * Starts it in a session of its own, in /, with an environment of only what is given, stdin and stdout closed off and

@@ -11,6 +11,7 @@ import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
 import { MAIN_EXEC } from "./running-vms.ts";
 import type { Stopwatch } from "./stopwatch.ts";
+import { openNetwork, type VmNetwork } from "./vm-network.ts";
 
 const ENTROPY_BYTES = 64;
 const ADOPT_MS = 15_000;
@@ -80,8 +81,10 @@ const bootBounded = async (
   await using undo = new AsyncDisposableStack();
   const log = await core.logs.begin(record.id);
   undo.defer(() => log.close());
+  stopwatch.phase("network");
+  const network = await openNetwork(core, record, { files, signal });
   stopwatch.phase("vmm");
-  const vmm = await core.driver.boot(vmmSpec(core, record, files), { signal });
+  const vmm = await core.driver.boot(vmmSpec(core, record, { files, network }), { signal });
   undo.defer(() => vmm.kill());
   await core.checkpoint("start.booted");
   core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
@@ -89,7 +92,7 @@ const bootBounded = async (
   const session = await unlessEnded(record, vmm, connectAgent(core, { vmm, epoch: record.epoch }, signal));
   await core.checkpoint("start.connected");
   stopwatch.phase("setup");
-  const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, files), { signal }));
+  const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, { files, network }), { signal }));
   undo.move();
   return { booted: { vmm, session, log, main: null }, steps };
 };
@@ -107,7 +110,7 @@ export const readoptVm = async (core: Core, record: VmRecord, ref: VmmRef): Prom
   return { vmm, session, log, main: null };
 };
 
-const vmmSpec = (core: Core, record: VmRecord, files: VmFiles): VmmSpec => {
+const vmmSpec = (core: Core, record: VmRecord, { files, network }: { files: VmFiles; network: VmNetwork }): VmmSpec => {
   const disks: DiskSpec[] = [
     { slot: "root", path: files.rootfs, readOnly: true },
     { slot: "writable", path: core.disks.writableDiskPath(record.id), readOnly: false },
@@ -115,10 +118,10 @@ const vmmSpec = (core: Core, record: VmRecord, files: VmFiles): VmmSpec => {
   ];
   const { id, cpus, memoryBytes, slot } = record;
   const uid = core.config.uidBase === null ? null : core.config.uidBase + slot;
-  return { id, cpus, memoryBytes, kernel: files, disks, network: null, directory: core.disks.directory(id), uid };
+  return { id, cpus, memoryBytes, kernel: files, disks, network: network.vmm, directory: core.disks.directory(id), uid };
 };
 
-const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup => ({
+const guestSetup = (core: Core, record: VmRecord, { files, network }: { files: BootFiles; network: VmNetwork }): GuestSetup => ({
   modules: files.setupModules,
   disks: { root: "root", writable: "writable", modules: "modules" },
   hostname: record.hostname,
@@ -126,9 +129,9 @@ const guestSetup = (core: Core, record: VmRecord, files: BootFiles): GuestSetup 
   clockNs: BigInt(Math.round(core.clock.now() * 1000)) * 1000n,
   entropy: core.random.bytes(ENTROPY_BYTES),
   hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${record.hostname}\n`,
-  resolvConf: "",
+  resolvConf: network.resolvConf,
+  network: network.guest,
   bootId: record.bootId ?? "",
-  network: null,
 });
 
 /** Runs the VM's own command, once however often it is asked for: its exec id is always the same (I26). */

@@ -12,11 +12,13 @@ import type { AgentConnector } from "../vms/agent.port.ts";
 import type { VmDisks } from "../vms/disks.port.ts";
 import type { Driver } from "../vms/driver.port.ts";
 import type { VmLogs } from "../vms/log.port.ts";
+import type { VmNetworks } from "../vms/network.port.ts";
 import type { Capacity, VmStore } from "../vms/store.port.ts";
 import type { BootAdmission, RunAdmission } from "./admission.ts";
 import type { BlobShelf } from "./collect-content.ts";
 import type { EventLog } from "./events.port.ts";
 import type { Operations } from "./operations.ts";
+import type { OpenPorts } from "./ports.ts";
 import type { RunningVms } from "./running-vms.ts";
 import type { SagaLog } from "./saga/saga.ts";
 
@@ -57,8 +59,11 @@ export interface Core {
   readonly disks: VmDisks;
   readonly logs: VmLogs;
   readonly driver: Driver;
+  readonly networks: VmNetworks;
   readonly agent: AgentConnector;
   readonly running: RunningVms;
+  /** The host's side of published ports. */
+  readonly ports: OpenPorts;
   readonly checkpoint: Checkpoint;
   /** Aborts when the daemon begins to end: VMs run on, and what only follows them lets go. */
   readonly stopping: AbortSignal;

@@ -5,6 +5,7 @@ import { type ResolvedCommand, resolveCommand } from "../images/command.ts";
 import { suits } from "../images/host-platform.ts";
 import type { ContentLease } from "../images/ports.ts";
 import type { ImageRecord } from "../images/records.port.ts";
+import { distinctPorts, toPublishedPort } from "../vms/ports.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, nowIso } from "./core.ts";
 import { buildRootfs, type CallerFacts, fetchImage, sourceRequest, workFor } from "./images.ts";
@@ -15,6 +16,7 @@ import { removeVm } from "./remove-vm.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { sweepUnused } from "./sweep.ts";
 import { continueStart, startInput } from "./start-vm.ts";
+import { mintMac } from "./vm-network.ts";
 
 const VM_ID_BYTES = 6;
 const MACHINE_ID_BYTES = 16;
@@ -144,7 +146,9 @@ const reserve = async (context: CreateContext): Promise<void> => {
       image: image.reference,
       imageDigest: image.image.manifestDigest,
       ...{ rootfsKey: rootfs.key, rootfsDigest: rootfs.digest, kernelKey: kernel.key, kernelName: kernel.name },
+      network: { mode: input.request.network, mac: input.request.network === "none" ? null : mintMac(core) },
       createdAt: input.createdAt,
+      ports: distinctPorts(input.request.ports.map(toPublishedPort)),
       ...NEVER_RAN,
       driver: core.driver.name,
     },

@@ -31,6 +31,8 @@ export interface BootFiles extends KernelFiles {
   readonly modulesImage: string;
   /** Modules to load before disks and overlay can be used, in order. */
   readonly setupModules: readonly string[];
+  /** To load for a NIC, in order. */
+  readonly networkModules: readonly string[];
 }
 
 /** The kernel sets of this home. */

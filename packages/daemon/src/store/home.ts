@@ -20,6 +20,8 @@ export interface HomePaths {
   readonly vms: string;
   readonly staging: string;
   readonly cache: string;
+  /** Of the VMs' network; there while VMs have one. */
+  readonly network: string;
   /** A person's settings for registries; may be missing. */
   readonly registries: string;
 }
@@ -36,6 +38,7 @@ export const homePaths = (home: string): HomePaths => ({
   vms: join(home, "vms"),
   staging: join(home, "staging"),
   cache: join(home, "cache"),
+  network: join(home, "network"),
   registries: join(home, "registries.toml"),
 });
 

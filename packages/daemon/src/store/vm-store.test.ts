@@ -14,7 +14,16 @@ const draft = (id: string, name: string): Omit<VmRecord, "slot"> => ({
   ...{ id: id as VmId, name, state: "created", image: "deb:x", imageDigest: "sha256:0", rootfsKey: "key", rootfsDigest: "sha256:1" },
   ...{ kernelKey: "kernel", kernelName: "debian-cloud", command: ["true"], env: [], workingDir: "/", user: "", hostname: name },
   ...{ stopSignal: "SIGTERM", tty: null, stdin: false, cpus: 1, memoryBytes: 512 * MIB, diskBytes: 1024 * MIB, machineId: "0" },
-  ...{ labels: {}, autoRemove: false, createdAt: "2026-01-01T00:00:00.000Z", epoch: 0, bootId: null, startedAt: null },
+  ...{
+    network: { mode: "none", mac: null },
+    labels: {},
+    ports: [],
+    autoRemove: false,
+    createdAt: "2026-01-01T00:00:00.000Z",
+    epoch: 0,
+    bootId: null,
+    startedAt: null,
+  },
   ...{ finishedAt: null, exitCode: null, signal: null, error: null, timings: {}, vmm: null, driver: "fake", operation: null },
 });
 

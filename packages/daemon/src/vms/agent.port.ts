@@ -5,6 +5,12 @@ import type { ExecRequest, SetupRequest } from "@kiln/protocol/wire";
 
 export type GuestSetup = SetupRequest;
 export type GuestExec = ExecRequest;
+export interface GuestPreparation {
+  /** To load from the initramfs, in order. */
+  readonly modules: readonly string[];
+  /** The serial of the disk with the image's view of the modules, which is the same for all. */
+  readonly modulesDisk: string | null;
+}
 export type OutputStream = "stdout" | "stderr";
 
 export interface ExecStatus {
@@ -80,8 +86,8 @@ export interface AgentSession extends AsyncDisposable {
    */
   dial(to: GuestPort): GuestConnection;
   ping(options: { signal: AbortSignal }): Promise<void>;
-  /** Loads modules whose devices get no driver before `setup`: then the guest can be saved. */
-  prepare(modules: readonly string[], options: { signal: AbortSignal }): Promise<void>;
+  /** Does what no VM of this kernel differs in, before the guest is saved; `setup` leaves it out then. Throws as `setup`. */
+  prepare(common: GuestPreparation, options: { signal: AbortSignal }): Promise<void>;
   /** Flushes the guest's file systems. */
   sync(options: { signal: AbortSignal }): Promise<void>;
   /** Ends all processes (TERM, then KILL after graceMs), unmounts, syncs and powers off. Resolves when the guest has acknowledged it. */

@@ -5,6 +5,8 @@ import type { ProcessIdentity } from "@kiln/std/node";
 export interface DriverCapabilities {
   readonly pause: boolean;
   readonly memorySnapshot: boolean;
+  /** Whether a NIC can be given an uplink. */
+  readonly network: boolean;
   readonly accels: readonly string[];
 }
 
@@ -36,10 +38,16 @@ export interface KernelFiles {
   readonly digest: string;
 }
 
+export interface NetworkNamespace {
+  readonly network: string;
+  /** The one that owns it, where only its members may enter; null where the daemon's privileges do. */
+  readonly user: string | null;
+}
+
 /** Where the packets of a VM go. */
 export interface VmmUplink {
-  /** A network namespace that the VMM runs in, as a path that setns(2) takes; null: the host's own. */
-  readonly namespace: string | null;
+  /** The namespaces that the VMM runs in, as paths that setns(2) takes; null: the host's own. */
+  readonly namespace: NetworkNamespace | null;
 }
 
 export interface VmmNetwork {
@@ -136,8 +144,8 @@ export interface Driver {
    * line, its accel, the processor where the guest sees it. Another key: the snapshot is of no use. Throws as `boot`.
    */
   snapshotKey(shape: VmmShape, options: { signal: AbortSignal }): Promise<string>;
-  /** Boots a VMM that can be saved: every disk slot is empty, the NIC has no peer. `spec` names neither. Throws as `boot`. */
-  bootToSave(spec: Omit<VmmSpec, "disks" | "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm>;
+  /** Boots a VMM that can be saved, with the disks that all who start from it share; its NIC has no peer. Throws as `boot`. */
+  bootToSave(spec: Omit<VmmSpec, "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm>;
   /** Starts a VMM from where another was saved, with the disks and the NIC of `spec`. The guest runs on return. Throws as `boot`. */
   restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm>;
   /** Takes over a VMM that an earlier daemon started; null where it does not run any more. Throws VMM_FAILED where it runs but does not answer. */

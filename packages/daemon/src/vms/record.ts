@@ -1,6 +1,8 @@
-import { KilnError, VM_STATES, type VmId, type VmState, type VmView } from "@kiln/protocol";
+import { KilnError, NETWORK_MODES, VM_STATES, type VmId, type VmState, type VmView } from "@kiln/protocol";
 import { z } from "zod";
 import type { VmmRef } from "./driver.port.ts";
+import { GUEST_NETWORK } from "./network.port.ts";
+import { publishedPort, toPortView } from "./ports.ts";
 
 /** What is kept of a VM. Immutable once reserved: what it is. Changing: its run. */
 const vmRecord = z.strictObject({
@@ -28,7 +30,9 @@ const vmRecord = z.strictObject({
   machineId: z.string(),
   /** Its place among the host's uids; unique among the VMs of this home. */
   slot: z.int(),
+  network: z.object({ mode: z.enum(NETWORK_MODES), mac: z.string().nullable() }).default({ mode: "none", mac: null }),
   labels: z.record(z.string(), z.string()),
+  ports: z.array(publishedPort).default([]),
   autoRemove: z.boolean(),
   createdAt: z.string(),
   // the run
@@ -72,9 +76,18 @@ export const LIVE_STATES: ReadonlySet<VmState> = new Set(["starting", "running",
 export const STARTABLE_STATES: ReadonlySet<VmState> = new Set(["created", "exited", "failed"]);
 
 const texts = new WeakMap<VmRecord, string>();
+const lists = new WeakMap<readonly VmRecord[], Uint8Array<ArrayBuffer>>();
 
-/** A VM's view as JSON; made once for each state of its record, so that ten thousand are listed in milliseconds. */
-export const vmViewText = (record: VmRecord): string => {
+/** The views of a list as JSON; made once for each list, and each view once for each state of its record, so that ten thousand are told in milliseconds. */
+export const vmListBytes = (records: readonly VmRecord[]): Uint8Array<ArrayBuffer> => {
+  const known = lists.get(records);
+  if (known !== undefined) return known;
+  const bytes = new TextEncoder().encode(`[${records.map(vmViewText).join(",")}]`);
+  lists.set(records, bytes);
+  return bytes;
+};
+
+const vmViewText = (record: VmRecord): string => {
   const known = texts.get(record);
   if (known !== undefined) return known;
   const text = JSON.stringify(toVmView(record));
@@ -109,7 +122,11 @@ export const toVmView = (record: VmRecord): VmView => ({
   bootId: record.bootId,
   startPath: record.startedAt === null ? null : "cold",
   timings: record.timings,
-  network: { mode: "none", mac: null, address: null, ports: [] },
+  network: {
+    ...record.network,
+    address: record.network.mode === "none" ? null : GUEST_NETWORK.address,
+    ports: record.ports.map(toPortView),
+  },
   health: null,
   labels: record.labels,
 });

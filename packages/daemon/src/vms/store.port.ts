@@ -1,4 +1,5 @@
 import type { KilnError, VmId } from "@kiln/protocol";
+import type { PublishedPort } from "./ports.ts";
 import type { VmRecord } from "./record.ts";
 
 /** What a start or a stop changes of a record. */
@@ -35,7 +36,7 @@ export type Claim =
 /** Where VM records are kept. Synchronous: each call is one transaction of microseconds. */
 export interface VmStore {
   /**
-   * Name, slot and disk in one transaction. Throws CAPACITY_EXCEEDED past `diskBytes`. Throws VM_NAME_TAKEN; IMAGE_NOT_FOUND where the rootfs or kernel was removed since it was resolved.
+   * Name, slot and disk in one transaction. Throws CAPACITY_EXCEEDED past `diskBytes`. Throws VM_NAME_TAKEN; PORT_IN_USE; IMAGE_NOT_FOUND where the rootfs or kernel was removed since it was resolved.
    */
   reserve(record: Omit<VmRecord, "slot">, capacity: { diskBytes: number }): VmRecord;
   get(id: VmId): VmRecord | null;
@@ -46,6 +47,8 @@ export interface VmStore {
   reserved(): Capacity & { readonly diskBytes: number };
   /** Applies `change` if the VM is in one of `from`; throws VM_NOT_FOUND or VM_STATE_CONFLICT. */
   change(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][] }): VmRecord;
+  /** What it has published from here on. Throws PORT_IN_USE where an address belongs to another VM; VM_NOT_FOUND. */
+  setPorts(id: VmId, ports: readonly PublishedPort[]): VmRecord;
   /** The same for a change after which the VM holds memory and CPUs: if there is room, in the same transaction. */
   claim(id: VmId, change: VmChange, guard: { from: readonly VmRecord["state"][]; capacity: Capacity }): Claim;
   remove(id: VmId): void;

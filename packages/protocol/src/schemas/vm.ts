@@ -1,9 +1,14 @@
 import { z } from "zod";
 import { LIMITS } from "../limits.ts";
 import { imageSourceFields } from "./image.ts";
+import { portRequest, portView } from "./port.ts";
 
 export const VM_STATES = ["created", "starting", "running", "paused", "suspended", "stopping", "exited", "failed", "deleting"] as const;
 export type VmState = (typeof VM_STATES)[number];
+
+/** "user": out into the world and nowhere on the host. "user-open": as the host's own programs. "none": no NIC. */
+export const NETWORK_MODES = ["user", "none", "user-open"] as const;
+export type NetworkMode = (typeof NETWORK_MODES)[number];
 
 const name = z
   .string()
@@ -40,7 +45,9 @@ export const createVmRequest = z.strictObject({
   cpus: z.int().min(1).max(LIMITS.cpus).optional(),
   memoryBytes: memoryBytes.optional(),
   diskBytes: z.int().min(LIMITS.diskBytesMin).max(LIMITS.diskBytesMax).multipleOf(4096).optional(),
-  network: z.enum(["none"]).default("none"),
+  network: z.enum(NETWORK_MODES).default("user"),
+  /** Ports of the guest at addresses of the host. */
+  ports: z.array(portRequest).max(LIMITS.ports).default([]),
   labels: labels.default({}),
   /** The VM is deleted when it ends. */
   autoRemove: z.boolean().default(false),
@@ -82,7 +89,7 @@ export const vmView = z.object({
     mode: z.string(),
     mac: z.string().nullable(),
     address: z.string().nullable(),
-    ports: z.array(z.object({ hostIp: z.string(), hostPort: z.int(), guestPort: z.int(), protocol: z.string() })),
+    ports: z.array(portView),
   }),
   health: z.string().nullable(),
   labels,

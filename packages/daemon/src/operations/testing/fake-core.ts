@@ -1,10 +1,11 @@
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVmRequest, type CreateVmRequest, type Digest, type OperationView, type VmId, type VmView } from "@kiln/protocol";
+import { createVmRequest, type CreateVmRequest, type Digest, KilnError, type OperationView, type VmId, type VmView } from "@kiln/protocol";
 import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { createAgentConnector } from "../../agent/connector.ts";
 import { parseConfig } from "../../config/config.ts";
+import { SocketForwarder } from "../../forward/socket-forwarder.ts";
 import { ContentLeases } from "../../images/leases.ts";
 import type { FetchedImage, ImageSource, ResolvedImage } from "../../images/ports.ts";
 import type { KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
@@ -26,8 +27,10 @@ import { beginCreateVm } from "../create-vm.ts";
 import { RecordedWork } from "../joined-work.ts";
 import { adoptVms } from "../adopt-vms.ts";
 import { Operations } from "../operations.ts";
+import { OpenPorts } from "../ports.ts";
 import { findInterrupted, forgiveResumes, resumeOperations } from "../resume-operations.ts";
 import { RunningVms } from "../running-vms.ts";
+import type { VmNetworks } from "../../vms/network.port.ts";
 import type { SagaRecord } from "../saga/saga.ts";
 
 const never = new AbortController().signal;
@@ -70,7 +73,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     stop.abort();
     for (const run of current.running.list()) void run.log.close();
     stop = new AbortController();
-    const fresh = { running: new RunningVms(), vmLocks: new KeyedLock<VmId>(), boots: new BootAdmission(core.boots.limit) };
+    const fresh = { running: new RunningVms(), ports: new OpenPorts(new SocketForwarder({ clock: core.clock })), vmLocks: new KeyedLock<VmId>(), boots: new BootAdmission(core.boots.limit) };
     current = { ...current, ...fresh, stopping: stop.signal };
     return current;
   };
@@ -84,6 +87,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
       current.operations.suspendAll();
       await current.operations.drain();
       forgiveResumes(current);
+      await current.ports[Symbol.asyncDispose]();
       current = { ...restart(), ...composeWork() };
       const interrupted = findInterrupted(current);
       current.operations.failInterrupted(interrupted.operations);
@@ -101,6 +105,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
       for (const machine of host.machines) machine.end({ reason: "killed" });
       await Promise.all(current.running.list().map((run) => run.finished.promise));
       await current.operations.drain();
+      await current.ports[Symbol.asyncDispose]();
       await rm(root, { recursive: true, force: true });
     },
   };
@@ -112,7 +117,7 @@ const composeFake = (parts: {
   counts: FakeCore["counts"];
   options: FakeCoreOptions;
   stopping: AbortSignal;
-}): { core: Core; composeWork: () => Pick<Core, "operations" | "pipeline"> } => {
+}): { core: Core; composeWork: () => Pick<Core, "operations" | "pipeline" | "sagas"> } => {
   const { root, host, counts, options, stopping } = parts;
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
@@ -123,7 +128,7 @@ const composeFake = (parts: {
   const leases = new ContentLeases(clock);
   const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
   const checkpoint = async (): Promise<void> => undefined;
-  const composeWork = (): Pick<Core, "operations" | "pipeline"> => {
+  const composeWork = (): Pick<Core, "operations" | "pipeline" | "sagas"> => {
     const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
     const pipeline = new Pipeline({
       ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
@@ -133,7 +138,8 @@ const composeFake = (parts: {
       platform: PLATFORM,
       distinguish: () => "someone",
     });
-    return { operations, pipeline };
+    const sagas = new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) });
+    return { operations, pipeline, sagas };
   };
   const disks = fakeDisks(root);
   const core: Core = {
@@ -146,17 +152,25 @@ const composeFake = (parts: {
     stopping,
     ...{ vms, capacity, admission },
     events: new SqliteEventLog(database),
-    sagas: new SqliteSagaLog<SagaRecord>(database),
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
     driver: new FakeDriver(host),
+    networks: NO_NETWORKS,
     agent: createAgentConnector({ clock, random }),
     running: new RunningVms(),
+    ports: new OpenPorts(new SocketForwarder({ clock })),
     vmLocks: new KeyedLock<VmId>(),
     boots: new BootAdmission(options.bootsLimit ?? 4),
   };
   return { core, composeWork };
+};
+
+/** The fake driver's guests have no NIC. */
+const NO_NETWORKS: VmNetworks = {
+  open: () => Promise.reject(new KilnError("NETWORK_UNAVAILABLE", "a test asked for a network")),
+  reconcile: async () => 0,
+  close: async () => undefined,
 };
 
 const fakeConfig = (root: string, options: FakeCoreOptions) =>
@@ -207,7 +221,7 @@ const fakeKernels = (counts: FakeCore["counts"]): KernelSets => ({
   },
   isWhole: async () => true,
   remove: async () => undefined,
-  open: async () => ({ vmlinux: "", initramfs: "", digest: SHA, modulesImage: "", setupModules: [] }),
+  open: async () => ({ vmlinux: "", initramfs: "", digest: SHA, modulesImage: "", setupModules: [], networkModules: [] }),
 });
 
 const fakeDisks = (root: string): DirectoryVmDisks =>

@@ -26,7 +26,7 @@ const SAVED = "a fake guest\n";
 /** Runs no guests: each VM is a scripted guest in this process. For tests of everything above a driver. */
 export class FakeDriver implements Driver {
   readonly name = NAME;
-  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, accels: [ACCEL] };
+  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, network: false, accels: [ACCEL] };
   readonly #host: FakeHost;
 
   constructor(host: FakeHost = new FakeHost()) {
@@ -63,8 +63,8 @@ export class FakeDriver implements Driver {
       .digest("hex");
   }
 
-  async bootToSave(shape: Omit<VmmSpec, "disks" | "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm> {
-    const vmm = await this.boot({ ...shape, disks: [], network: null }, options);
+  async bootToSave(shape: Omit<VmmSpec, "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm> {
+    const vmm = await this.boot({ ...shape, network: null }, options);
     return Object.assign(vmm, {
       save: async ({ signal }: { signal: AbortSignal }): Promise<void> => {
         signal.throwIfAborted();

@@ -1,5 +1,6 @@
 import { KilnError } from "@kiln/protocol";
 import { DISK_SLOTS, type DiskSlot, type VmmNetwork } from "../../vms/driver.port.ts";
+import { GUEST_NETWORK } from "../../vms/network.port.ts";
 import { VMM_LIMITS } from "../limits.ts";
 
 export type Accel = "kvm" | "tcg";
@@ -92,10 +93,18 @@ const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
 ];
 
 /** The guest's driver finds the address in the device; no boot from the network, so no ROM. */
-const networkArguments = ({ network, snapshot }: QemuShape): readonly string[] =>
-  network === null && snapshot === null
-    ? []
-    : ["-device", `virtio-net-pci,id=nic,mac=${network?.mac ?? NO_MAC},addr=${hex(NIC_ADDRESS)},romfile=`];
+const networkArguments = ({ network, snapshot }: QemuShape): readonly string[] => {
+  if (network === null && snapshot === null) return [];
+  const nic = `virtio-net-pci,id=nic,mac=${network?.mac ?? NO_MAC},addr=${hex(NIC_ADDRESS)},romfile=`;
+  if (network === null || network.uplink === null) return ["-device", nic];
+  return ["-netdev", USER_NETDEV, "-device", `${nic},netdev=net`];
+};
+
+/** QEMU speaks for the guest from sockets of its own, IPv4 only: no raw packet of the guest leaves the VMM. */
+const USER_NETDEV = [
+  "user,id=net,ipv4=on,ipv6=off",
+  `net=${GUEST_NETWORK.network},host=${GUEST_NETWORK.gateway},dns=${GUEST_NETWORK.resolver},dhcpstart=${GUEST_NETWORK.address}`,
+].join(",");
 
 /** Where the devices are to be the same whatever disks there are, a slot without one holds nothing. */
 const slotArguments = (slot: DiskSlot, { disks, snapshot }: QemuShape): readonly string[] => {

@@ -49,7 +49,7 @@ const TRIAL_UID = 0x5fff_ffff;
 /** Runs VMs with QEMU: one process per VM, which outlives the daemon. */
 export class QemuDriver implements Driver {
   readonly name = QEMU_DRIVER;
-  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, accels: ["kvm", "tcg"] };
+  readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, network: true, accels: ["kvm", "tcg"] };
   readonly #clock: Clock;
   readonly #binary: string;
   readonly #accel: Accel | "auto";
@@ -86,8 +86,8 @@ export class QemuDriver implements Driver {
     return snapshotKey(shape, { binary: this.#binary, version, accel });
   }
 
-  async bootToSave(shape: Omit<VmmSpec, "disks" | "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm> {
-    const spec: VmmSpec = { ...shape, disks: [], network: null };
+  async bootToSave(shape: Omit<VmmSpec, "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm> {
+    const spec: VmmSpec = { ...shape, network: null };
     await requireReadable(spec);
     await truncate(target.memory, spec.memoryBytes);
     // QEMU opens the memory, and reaches the socket that takes the state, by its own rights

@@ -97,7 +97,7 @@ const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched,
   const confined = await spawnConfined({
     command: binary,
     args: qemuArguments({ id, accel, cpus, memoryBytes, network, descriptors, kernel, snapshot, disks }),
-    ...{ uid: spec.uid, group, inherited },
+    ...{ uid: spec.uid, group, inherited, namespaces: network?.uplink?.namespace ?? null },
     environment: { [MARKER.vm]: id, [MARKER.directory]: spec.directory, [MARKER.driver]: QEMU_DRIVER },
   });
   return { process: watchChild(confined, clock), state, directory };
