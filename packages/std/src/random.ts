@@ -7,9 +7,28 @@ export interface RandomSource {
 /** The most that one getRandomValues call may ask for, by the Web Cryptography API. */
 const LARGEST_DRAW_BYTES = 65_536;
 
+/** Ids are drawn one by one, and a draw costs the same for one byte as for this many. */
+const POOL_BYTES = 4096;
+const POOLED_BYTES = 64;
+const pool = new Uint8Array(POOL_BYTES);
+let poolAt = POOL_BYTES;
+
+/** Bytes that nobody else gets: the pool forgets what it gives away. */
+const drawFromPool = (count: number): Uint8Array => {
+  if (poolAt + count > POOL_BYTES) {
+    globalThis.crypto.getRandomValues(pool);
+    poolAt = 0;
+  }
+  const drawn = pool.slice(poolAt, poolAt + count);
+  pool.fill(0, poolAt, poolAt + count);
+  poolAt += count;
+  return drawn;
+};
+
 /** The cryptographic random source of the platform. */
 export const systemRandom: RandomSource = {
   bytes(count) {
+    if (count <= POOLED_BYTES) return drawFromPool(count);
     const drawn = new Uint8Array(count);
     for (let at = 0; at < count; at += LARGEST_DRAW_BYTES) {
       globalThis.crypto.getRandomValues(drawn.subarray(at, at + LARGEST_DRAW_BYTES));

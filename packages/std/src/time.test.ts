@@ -177,6 +177,18 @@ describe("a deadline", () => {
 });
 
 describe("random sources", () => {
+  it("the system's gives no bytes twice, whatever is asked for and done with them", () => {
+    const drawn = Array.from({ length: 5_000 }, (_, index) => systemRandom.bytes(12 + (index % 60)));
+    const texts = drawn.map((bytes) => bytes.join());
+    const beginnings = drawn.flatMap((bytes) =>
+      Array.from({ length: Math.floor(bytes.length / 12) }, (_, at) => bytes.slice(at * 12, at * 12 + 12).join()),
+    );
+    assert.equal(new Set(beginnings).size, beginnings.length);
+    for (const bytes of drawn.slice(1)) bytes.fill(0);
+    assert.equal(drawn[0]?.join(), texts[0]);
+    assert.ok(systemRandom.bytes(32).some((byte) => byte !== 0));
+  });
+
   it("the system's draws any number of bytes, as hex two digits each", () => {
     assert.equal(systemRandom.bytes(200_000).length, 200_000);
     assert.match(randomHex(systemRandom, 16), /^[0-9a-f]{32}$/);

@@ -5,7 +5,7 @@ import { extractVmlinux, KernelFormatError, pvhEntry } from "@kiln/formats/elf-k
 import { WRITER_VERSION } from "@kiln/formats/ext4";
 import { errnoOf, KilnError } from "@kiln/protocol";
 import type { FileFingerprint } from "@kiln/std";
-import { fileFingerprint, sameFingerprint } from "@kiln/std/node";
+import { fileFingerprintNow, sameFingerprint } from "@kiln/std/node";
 import type { Apt, AptSession, PackageFacts } from "../host/apt.ts";
 import {
   KERNEL_BUILDER_VERSION,
@@ -56,7 +56,7 @@ export class DebianKernelBuilder {
 
   /** Changes with the agent and the builder. Throws HOST_TOOL_MISSING where the agent is not built. */
   async builderDigest(): Promise<string> {
-    const agent = await fileFingerprint(this.#agentPath);
+    const agent = fileFingerprintNow(this.#agentPath);
     if (agent !== null && this.#digest !== null && sameFingerprint(this.#digest.agent, agent)) return this.#digest.value;
     const value = kernelBuilderDigest({ agentSha256: sha256(await this.#readAgent()), builderVersion: BUILDER_VERSION });
     this.#digest = agent === null ? null : { value, agent };

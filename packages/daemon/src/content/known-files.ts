@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { type FileFingerprint, SingleFlight } from "@kiln/std";
-import { fileFingerprint, sameFingerprint } from "@kiln/std/node";
+import { fileFingerprintNow, sameFingerprint } from "@kiln/std/node";
 
 /** A file that somebody was promised. */
 interface KnownFile {
@@ -24,7 +24,7 @@ export class KnownFiles {
   readonly #hashing = new SingleFlight<string, string>();
 
   async isWhole({ path, size, sha256, fingerprint }: KnownFile, options: { signal: AbortSignal }): Promise<boolean> {
-    const now = await fileFingerprint(path);
+    const now = fileFingerprintNow(path);
     if (now === null || now.size !== size) return false;
     if (fingerprint !== null && sameFingerprint(now, fingerprint)) return true;
     const seen = this.#seen.get(path);

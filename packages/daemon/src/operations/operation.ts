@@ -49,6 +49,7 @@ export class LiveOperation {
   /** Its end; rejects with DAEMON_UNREACHABLE where the next daemon goes on with it. */
   readonly ended = new Deferred<OperationView>();
   readonly #caller: string;
+  readonly #hasSaga: boolean;
   #view: OperationView;
   #phaseBegan: number | null = null;
   #waitBegan = 0;
@@ -56,9 +57,14 @@ export class LiveOperation {
   /** Asked at each view: how many callers wait for the work. */
   countWaiters: () => number = () => 1;
 
-  constructor(view: OperationView, options: { clock: Clock; caller: string; onChange: (change: OperationChange) => void }) {
+  /** `hasSaga`: its phases are written down with its saga's records, not by themselves. */
+  constructor(
+    view: OperationView,
+    options: { clock: Clock; caller: string; hasSaga: boolean; onChange: (change: OperationChange) => void },
+  ) {
     this.#clock = options.clock;
     this.#caller = options.caller;
+    this.#hasSaga = options.hasSaga;
     this.#onChange = options.onChange;
     this.#view = view;
     this.ended.promise.catch(() => undefined); // it is reported to those who wait, and nobody has to
@@ -98,7 +104,8 @@ export class LiveOperation {
       caller: this.#caller,
       signal: this.#abort.signal,
       phase: (name) => {
-        if (name !== this.#view.phase) this.#change({ phases: this.#closedPhases(), phase: name, progress: null, parts: [] }, true);
+        if (name === this.#view.phase) return;
+        this.#change({ phases: this.#closedPhases(), phase: name, progress: null, parts: [] }, !this.#hasSaga);
       },
       report: (progress) => this.#change({ progress }, false),
       parts: (parts) => this.#change({ parts: [...parts] }, false),

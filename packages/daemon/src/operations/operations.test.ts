@@ -4,7 +4,9 @@ import { FakeClock, systemRandom } from "@kiln/std";
 import { Database } from "../store/database.ts";
 import { STORE_LIMITS } from "../store/limits.ts";
 import { SqliteOperationStore } from "../store/operation-store.ts";
-import { Operations } from "./operations.ts";
+import { SqliteSagaLog } from "../store/saga-log.ts";
+import { firstRecord, Operations } from "./operations.ts";
+import type { SagaRecord } from "./saga/saga.ts";
 import type { OperationStore } from "./store.port.ts";
 
 const never = new AbortController().signal;
@@ -12,10 +14,12 @@ const spec = { kind: "vm.create", key: "web", subject: "web" } as const;
 
 const setUp = () => {
   const clock = new FakeClock();
-  const store = new SqliteOperationStore(new Database(":memory:"));
+  const database = new Database(":memory:");
+  const store = new SqliteOperationStore(database);
   return {
     clock,
     store,
+    database,
     operations: new Operations({ store, clock, random: systemRandom, journal: { error: () => undefined }, stopping: never }),
   };
 };
@@ -42,6 +46,34 @@ test("an operation keeps its phases with their milliseconds", async () => {
     { name: "reserve", ms: 7 },
   ]);
   assert.equal(ended.result, "id");
+});
+
+test("the phases of a saga are written down with its records and cost no writes of their own", async () => {
+  const { operations, store, database } = setUp();
+  const sagas = new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) });
+  const writes: string[] = [];
+  const begun = operations.beginSaga({ spec, idempotency: null, saga: { name: "toy", input: null } }, async (context, record) => {
+    const look = (): void =>
+      void writes.push(
+        store
+          .get(context.id)
+          ?.phases.map(({ name }) => name)
+          .join() ?? "",
+      );
+    for (const name of ["one", "two", "three"]) context.phase(name);
+    look();
+    sagas.put(record);
+    look();
+    return null;
+  });
+  await operations.wait(begun.id, { signal: never });
+  assert.deepEqual(writes, ["", "one,two"]);
+  assert.deepEqual(
+    store.get(begun.id)?.phases.map(({ name }) => name),
+    ["one", "two", "three"],
+  );
+  sagas.put(firstRecord(begun.id, { name: "toy", input: null }));
+  assert.equal(store.get(begun.id)?.state, "succeeded", "the log of an operation that has ended says nothing of it");
 });
 
 test("the same idempotency key and request give the same operation, another request is refused", async () => {

@@ -65,20 +65,20 @@ export class Operations {
     this.#store.insert(view, { idempotency: how.idempotency ?? null, saga, event: operationEvent(null, view) });
     this.#opened += 1;
     if (this.#opened % TRIM_EVERY === 0) this.#store.trim();
-    return this.#keep(view, spec.caller ?? NO_CALLER);
+    return this.#keep(view, { caller: spec.caller ?? NO_CALLER, hasSaga: saga !== null });
   }
 
   /** An operation that an earlier daemon left running goes on under its id. */
   resume(id: string, work: (context: OperationContext) => Promise<string | null>): void {
     const view: OperationView = { ...(this.#store.get(id) ?? this.get(id)), state: "running", phase: null, progress: null, position: null };
     this.#write(view, resumedEvent(view));
-    void run(this.#keep(view, NO_CALLER), work);
+    void run(this.#keep(view, { caller: NO_CALLER, hasSaga: true }), work);
   }
 
-  #keep(view: OperationView, caller: string): LiveOperation {
+  #keep(view: OperationView, how: { caller: string; hasSaga: boolean }): LiveOperation {
     const live: LiveOperation = new LiveOperation(view, {
+      ...how,
       clock: this.#clock,
-      caller,
       onChange: (change) => this.#onChange(live, change),
     });
     this.#live.set(view.id, live);
@@ -138,6 +138,11 @@ export class Operations {
     const view = this.#live.get(id)?.view ?? this.#store.get(id);
     if (view === null) throw new KilnError("OPERATION_NOT_FOUND", `there is no operation ${id}`, { object: id });
     return view;
+  }
+
+  /** null where it does not run in this daemon. */
+  findLive(id: string): OperationView | null {
+    return this.#live.get(id)?.view ?? null;
   }
 
   list(options: { all: boolean }): OperationView[] {

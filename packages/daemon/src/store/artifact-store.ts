@@ -24,6 +24,10 @@ const parseImage = (row: Record<string, unknown> | undefined): ImageRecord | nul
 
 export class SqliteArtifactStore implements ImageStore, KernelStore {
   readonly #database: Database;
+  /** What the records say, parsed once: this process is their only writer. */
+  readonly #images = new Map<string, ImageRecord>();
+  readonly #rootfs = new Map<string, RootfsRecord>();
+  #kernels: readonly KernelRecord[] | null = null;
 
   constructor(database: Database) {
     this.#database = database;
@@ -34,8 +38,9 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   putImage(record: ImageRecord, { tagOf = null }: { tagOf?: string | null } = {}): void {
+    const before = this.getImage(record.reference);
+    this.#images.delete(record.reference);
     this.#database.write(PUT_IMAGE, (run, tell) => {
-      const before = this.getImage(record.reference);
       run(
         "INSERT INTO images (reference, rootfs_key, record) VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE SET rootfs_key = excluded.rootfs_key, record = excluded.record",
         ...[record.reference, record.rootfsKey, JSON.stringify(record)],
@@ -45,7 +50,11 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   getImage(reference: string): ImageRecord | null {
-    return parseImage(this.#database.get("SELECT record FROM images WHERE reference = ?", reference));
+    const known = this.#images.get(reference);
+    if (known !== undefined) return known;
+    const record = parseImage(this.#database.get("SELECT record FROM images WHERE reference = ?", reference));
+    if (record !== null) this.#images.set(reference, record);
+    return record;
   }
 
   listImages(): readonly ImageRecord[] {
@@ -53,8 +62,9 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeImage(reference: string): void {
+    const record = this.getImage(reference);
+    this.#images.delete(reference);
     this.#database.write(REMOVE_IMAGE, (run, tell) => {
-      const record = this.getImage(reference);
       if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}`, { object: reference });
       const user = this.#database.get(
         "SELECT name FROM vms WHERE rootfs_key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1 AND reference <> ?2) LIMIT 1",
@@ -68,8 +78,9 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeUnusedImage(image: Pick<ImageRecord, "reference" | "root">): boolean {
+    const record = this.getImage(image.reference);
+    this.#images.delete(image.reference);
     return this.#database.write(REMOVE_UNUSED_IMAGE, (run, tell) => {
-      const record = this.getImage(image.reference);
       if (record === null || record.root !== image.root || this.isRootfsInUse(record.rootfsKey)) return false;
       return dropImage({ run, tell }, record, "unused");
     });
@@ -77,6 +88,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
 
   putRootfs(record: RootfsRecord): void {
     const values = [record.key, JSON.stringify(record)];
+    this.#rootfs.delete(record.key);
     this.#database.write(PUT_ROOTFS, (run, tell) => {
       run("INSERT OR REPLACE INTO rootfs (key, record) VALUES (?, ?)", ...values);
       const data = { id: record.key, digest: record.digest, bytes: record.fingerprint.size };
@@ -85,7 +97,11 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   getRootfs(key: string): RootfsRecord | null {
-    return parseRecord<RootfsRecord>(this.#database.get("SELECT record FROM rootfs WHERE key = ?", key));
+    const known = this.#rootfs.get(key);
+    if (known !== undefined) return known;
+    const record = parseRecord<RootfsRecord>(this.#database.get("SELECT record FROM rootfs WHERE key = ?", key));
+    if (record !== null) this.#rootfs.set(key, record);
+    return record;
   }
 
   listRootfs(): readonly RootfsRecord[] {
@@ -93,6 +109,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   removeUnusedRootfs(key: string): boolean {
+    this.#rootfs.delete(key);
     return this.#database.write(REMOVE_UNUSED_ROOTFS, (run, tell) => {
       const sql =
         "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)";
@@ -103,6 +120,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   forgetRootfs(key: string): void {
+    this.#rootfs.delete(key);
     this.#database.write(FORGET_ROOTFS, (run, tell) => {
       const data = { id: key, reason: "missing or damaged" };
       if (run("DELETE FROM rootfs WHERE key = ?", key) > 0) tell({ type: "rootfs.removed", subject: key, data });
@@ -115,6 +133,7 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
 
   putKernel(record: KernelRecord): void {
     const values = [record.key, record.createdAt, JSON.stringify(record)];
+    this.#kernels = null;
     this.#database.write(PUT_KERNEL, (run, tell) => {
       run("INSERT OR REPLACE INTO kernels (key, created_at, record) VALUES (?, ?, ?)", ...values);
       const { key, name, version, digest } = record;
@@ -123,16 +142,18 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
   }
 
   getKernel(key: string): KernelRecord | null {
-    return parseRecord<KernelRecord>(this.#database.get("SELECT record FROM kernels WHERE key = ?", key));
+    return this.listKernels().find((record) => record.key === key) ?? null;
   }
 
   listKernels(): readonly KernelRecord[] {
-    return this.#list<KernelRecord>("SELECT record FROM kernels ORDER BY created_at DESC");
+    this.#kernels ??= this.#list<KernelRecord>("SELECT record FROM kernels ORDER BY created_at DESC");
+    return this.#kernels;
   }
 
   forgetKernel(key: string): void {
+    const name = this.getKernel(key)?.name ?? key;
+    this.#kernels = null;
     this.#database.write(FORGET_KERNEL, (run, tell) => {
-      const name = this.getKernel(key)?.name ?? key;
       if (run("DELETE FROM kernels WHERE key = ?", key) > 0) tell({ type: "kernel.removed", subject: name, data: { id: key } });
     });
   }

@@ -112,10 +112,10 @@ export class Database implements Disposable {
   }
 
   #transact<Result>(work: () => Result): Result {
-    this.#connection.exec("BEGIN IMMEDIATE");
+    this.#prepare("BEGIN IMMEDIATE").run();
     try {
       const result = work();
-      this.#connection.exec("COMMIT");
+      this.#prepare("COMMIT").run();
       return result;
     } catch (error) {
       // a full disk may have rolled it back already

@@ -1,4 +1,5 @@
 import { KilnError, isVmId, type VmId } from "@kiln/protocol";
+import { type PublishedPort, requireFreePorts } from "../vms/ports.ts";
 import { LIVE_STATES, parseVmRecord, type VmRecord } from "../vms/record.ts";
 import type { Capacity, Claim, VmChange, VmStore } from "../vms/store.port.ts";
 import { type Database, declareWrite, type Run, type Tell } from "./database.ts";
@@ -8,6 +9,7 @@ const RESERVE = declareWrite("vm.reserve");
 const CHANGE = declareWrite("vm.change");
 const CLAIM = declareWrite("vm.claim");
 const REMOVE = declareWrite("vm.remove");
+const PORTS = declareWrite("vm.ports");
 
 const LIVE = [...LIVE_STATES].map((state) => `'${state}'`).join(", ");
 /** The shortest prefix of an id that names a VM. */
@@ -17,7 +19,11 @@ export class SqliteVmStore implements VmStore {
   readonly #database: Database;
   readonly #onFreed: () => void;
   /** What the records say, parsed once: this process is their only writer. A record is an immutable value. */
-  readonly #parsed = new Map<VmId, VmRecord>();
+  #parsed = new Map<VmId, VmRecord>();
+  /** `#parsed` has all records, in the order in which they were made. */
+  #hasAll = false;
+  /** The answer of list() until the next change. */
+  #listed: readonly VmRecord[] | null = null;
   /** What all VMs hold, summed once and kept; null until it is asked for. */
   #held: Held | null = null;
   readonly #slots: Slots;
@@ -45,6 +51,7 @@ export class SqliteVmStore implements VmStore {
         });
       }
       this.#checkDisk(draft, capacity.diskBytes);
+      requireFreePorts(draft, draft.ports.length === 0 ? [] : this.list());
       const record: VmRecord = { ...draft, slot: this.#slots.lowestFree() };
       run(
         "INSERT INTO vms (id, name, slot, state, memory_bytes, cpus, disk_bytes, rootfs_key, kernel_key, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -64,7 +71,7 @@ export class SqliteVmStore implements VmStore {
       tell(vmEvent(null, record));
       return record;
     });
-    this.#parsed.set(reserved.id, reserved);
+    this.#keep(reserved);
     this.#slots.take(reserved.slot);
     this.#recount(null, reserved);
     return reserved;
@@ -80,6 +87,11 @@ export class SqliteVmStore implements VmStore {
     return record;
   }
 
+  #keep(record: VmRecord): void {
+    this.#parsed.set(record.id, record);
+    this.#listed = null;
+  }
+
   find(reference: string): VmRecord | null {
     if (isVmId(reference)) {
       const exact = this.get(reference);
@@ -93,7 +105,13 @@ export class SqliteVmStore implements VmStore {
   }
 
   list(): readonly VmRecord[] {
-    return this.#database.all("SELECT id FROM vms ORDER BY rowid DESC").flatMap((row) => this.#read(row) ?? []);
+    if (!this.#hasAll) {
+      const all = this.#database.all("SELECT id FROM vms ORDER BY rowid").flatMap((row) => this.#read(row) ?? []);
+      this.#parsed = new Map(all.map((record) => [record.id, record]));
+      this.#hasAll = true;
+    }
+    this.#listed ??= [...this.#parsed.values()].reverse();
+    return this.#listed;
   }
 
   #read(row: Record<string, unknown>): VmRecord | null {
@@ -129,9 +147,20 @@ export class SqliteVmStore implements VmStore {
       const record = this.#require(id, guard.from);
       return { before: record, after: update({ run, tell }, record, change) };
     });
-    this.#parsed.set(id, after);
+    this.#keep(after);
     this.#recount(before, after);
     if (LIVE_STATES.has(before.state) && !LIVE_STATES.has(after.state)) this.#onFreed();
+    return after;
+  }
+
+  setPorts(id: VmId, ports: readonly PublishedPort[]): VmRecord {
+    const after = this.#database.write(PORTS, (run, tell) => {
+      const before = this.get(id);
+      if (before === null) throw new KilnError("VM_NOT_FOUND", `there is no VM ${id}`, { object: id });
+      requireFreePorts({ ...before, ports }, this.list());
+      return update({ run, tell }, before, { ports: [...ports] });
+    });
+    this.#keep(after);
     return after;
   }
 
@@ -142,7 +171,7 @@ export class SqliteVmStore implements VmStore {
       return { before: record, claim: refusal ?? { state: "claimed" as const, record: update({ run, tell }, record, change) } };
     });
     if (claim.state !== "claimed") return claim;
-    this.#parsed.set(id, claim.record);
+    this.#keep(claim.record);
     this.#recount(before, claim.record);
     return claim;
   }
@@ -171,6 +200,7 @@ export class SqliteVmStore implements VmStore {
       if (run("DELETE FROM vms WHERE id = ?", id) > 0 && before !== null) tell(vmRemoved(before));
     });
     this.#parsed.delete(id);
+    this.#listed = null;
     this.#recount(before, null);
     if (before === null) return;
     this.#slots.giveBack(before.slot);
@@ -178,7 +208,7 @@ export class SqliteVmStore implements VmStore {
   }
 }
 
-const update = ({ run, tell }: { run: Run; tell: Tell }, before: VmRecord, change: VmChange): VmRecord => {
+const update = ({ run, tell }: { run: Run; tell: Tell }, before: VmRecord, change: VmChange | Pick<VmRecord, "ports">): VmRecord => {
   const record: VmRecord = { ...before, ...change };
   run("UPDATE vms SET state = ?, record = ? WHERE id = ?", record.state, JSON.stringify(record), record.id);
   if (before.state !== record.state) tell(vmEvent(before, record));

@@ -1,4 +1,4 @@
-import type { BigIntStats } from "node:fs";
+import { type BigIntStats, lstatSync } from "node:fs";
 import { lstat } from "node:fs/promises";
 import type { FileFingerprint } from "../file-fingerprint.ts";
 import { hasCode } from "./errno.ts";
@@ -7,6 +7,17 @@ import { hasCode } from "./errno.ts";
 export async function fileFingerprint(path: string): Promise<FileFingerprint | null> {
   try {
     const stats = await lstat(path, { bigint: true });
+    return stats.isFile() ? fingerprintOf(stats) : null;
+  } catch (error) {
+    if (hasCode(error, "ENOENT", "ENOTDIR")) return null;
+    throw error;
+  }
+}
+
+/** The same at once: what is looked at on every use would wait longer for a thread than for the answer. */
+export function fileFingerprintNow(path: string): FileFingerprint | null {
+  try {
+    const stats = lstatSync(path, { bigint: true });
     return stats.isFile() ? fingerprintOf(stats) : null;
   } catch (error) {
     if (hasCode(error, "ENOENT", "ENOTDIR")) return null;
