@@ -100,7 +100,7 @@ describe("lists", () => {
     await using stub = await withVm();
     const { home } = stub;
     const table = await kiln(["ps"], { home });
-    assert.match(table.stdout, /^ID +IMAGE +COMMAND +CREATED +STATUS +NAME\n0123456789ab .* Up .* web\n$/);
+    assert.match(table.stdout, /^ID +IMAGE +COMMAND +CREATED +STATUS +PORTS +NAME\n0123456789ab .* Up .* web\n$/);
     assert.deepEqual(JSON.parse((await kiln(["ps", "--json"], { home })).stdout), [vm]);
     assert.equal((JSON.parse((await kiln(["--json", "ps", "-a"], { home })).stdout) as unknown[]).length, 2);
     assert.equal((await kiln(["ps", "-aq", "--filter", "status=exited"], { home })).stdout, "ffffffffffff\n");

@@ -22,7 +22,7 @@ export const loadCommand = async (command: Command): Promise<void> => {
 
 const addEntry = (parent: Command, entry: CommandEntry, run: Runner): void => {
   const command = parent
-    .command(entry.path.at(-1) ?? "")
+    .command(entry.path.at(-1) ?? "", { isDefault: entry.isDefault ?? false })
     .summary(entry.summary)
     .description(entry.summary);
   command.aliases([...(entry.aliases ?? [])]);

@@ -79,7 +79,8 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
 const reconcileNetworks = async (core: Core): Promise<void> => {
   const needed = core.vms.list().some(needsNetwork);
   const ended = await core.networks.reconcile({ needed, signal: core.stopping });
-  if (ended > 0) reportRepair(core, { subject: "network", id: null, found: `${ended} processes of no use to any VM`, did: "they were ended" });
+  if (ended > 0)
+    reportRepair(core, { subject: "network", id: null, found: `${ended} processes of no use to any VM`, did: "they were ended" });
 };
 
 /** A newer agent or builder made a set of its own; the old one goes when no VM boots from it. */

@@ -7,6 +7,7 @@ export * from "./schemas/explanation.ts";
 export * from "./schemas/host.ts";
 export * from "./schemas/image.ts";
 export * from "./schemas/operation.ts";
+export * from "./schemas/port.ts";
 export * from "./schemas/stream.ts";
 export * from "./schemas/vm.ts";
 export * from "./streams.ts";

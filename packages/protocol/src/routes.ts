@@ -11,6 +11,7 @@ import {
   tagImageRequest,
 } from "./schemas/image.ts";
 import { operationView } from "./schemas/operation.ts";
+import { portRequest, portView } from "./schemas/port.ts";
 import { createVmRequest, killVmRequest, stopVmRequest, vmView } from "./schemas/vm.ts";
 
 /**
@@ -110,6 +111,20 @@ export const ROUTES: readonly Route[] = [
     response: null,
   }),
   begin("delete", "/v1/vms/:vm", { summary: "Deletes a VM; `force=true` also one that runs" }),
+  get("/v1/vms/:vm/ports", { summary: "What the VM has published", status: 200, response: z.array(portView) }),
+  change("post", "/v1/vms/:vm/ports", {
+    repeat: "answer",
+    summary: "Publishes a port: at once where the VM runs, else from its next start on; one that is published stays as it is",
+    request: portRequest,
+    status: 200,
+    response: portView,
+  }),
+  change("delete", "/v1/vms/:vm/ports", {
+    repeat: "answer",
+    summary: "Takes back published ports and breaks off their connections: `guestPort=`, `protocol=`, `hostIp=`, `hostPort=`",
+    status: 204,
+    response: null,
+  }),
   get("/v1/vms/:vm/wait", { summary: "The VM once it has ended", status: 200, response: vmView }),
   get("/v1/vms/:vm/console", {
     summary: "The newest bytes of the guest kernel's console",

@@ -4,6 +4,8 @@ export interface CommandEntry {
   /** The words that call it. */
   readonly path: readonly [string] | readonly [string, string];
   readonly aliases?: readonly string[];
+  /** Called by its group's word alone, before anything that is no command of it. */
+  readonly isDefault?: boolean;
   readonly summary: string;
   readonly load: () => Promise<{ readonly default: CommandSpec }>;
 }
@@ -11,6 +13,7 @@ export interface CommandEntry {
 /** Commands that only hold others. */
 export const GROUPS: Readonly<Record<string, string>> = {
   image: "Images: the same commands by docker's other names",
+  port: "Ports of VMs at addresses of this host",
   kernel: "Kernels that VMs boot",
   op: "Operations: what the daemon does and did",
   daemon: "The daemon of this home",
@@ -31,6 +34,15 @@ export const COMMANDS: readonly CommandEntry[] = [
   { path: ["logs"], summary: "Show what the command of a VM wrote", load: () => import("./vm-logs.ts") },
   { path: ["inspect"], summary: "Show everything about VMs, as JSON", load: () => import("./vm-inspect.ts") },
   { path: ["wait"], summary: "Wait until VMs end, then print their exit codes", load: () => import("./vm-wait.ts") },
+  { path: ["port", "add"], summary: "Publish ports of a VM, while it runs or before", load: () => import("./port-add.ts") },
+  { path: ["port", "rm"], aliases: ["remove"], summary: "Take back published ports", load: () => import("./port-remove.ts") },
+  {
+    path: ["port", "ls"],
+    aliases: ["list"],
+    isDefault: true,
+    summary: "List the published ports of a VM",
+    load: () => import("./port-list.ts"),
+  },
   { path: ["pull"], summary: "Fetch images", load: () => import("./image-pull.ts") },
   { path: ["images"], summary: "List images", load: () => import("./image-list.ts") },
   { path: ["rmi"], summary: "Remove images", load: () => import("./image-remove.ts") },

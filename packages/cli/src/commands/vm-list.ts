@@ -1,6 +1,7 @@
 import { familiarName } from "@kiln/formats/oci/reference";
 import type { VmView } from "@kiln/protocol";
 import { KilnError } from "@kiln/protocol/errors";
+import { describePort } from "../arguments/ports.ts";
 import { collect, examples, type CommandSpec } from "../command-spec.ts";
 import { ellipsis, renderTable } from "../render/table.ts";
 import { formatAge, formatDuration } from "../render/units.ts";
@@ -52,9 +53,10 @@ export const renderVms = (vms: readonly VmView[], options: { readonly nowMs: num
     vm.command.length === 0 ? "-" : cut(JSON.stringify(vm.command.join(" ")), 24),
     formatAge(vm.createdAt, options.nowMs),
     describeState(vm, options.nowMs),
+    ALIVE.has(vm.state) ? vm.network.ports.map(describePort).join(", ") : "",
     vm.name,
   ]);
-  return renderTable(["ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAME"], rows);
+  return renderTable(["ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAME"], rows);
 };
 
 const spec: CommandSpec = {

@@ -31,6 +31,9 @@ const AFTER_CRASH: Readonly<Record<string, (body: string) => AfterCrash>> = {
   "post /v1/prune": () => ({ do: "again" }),
   "post /v1/operations/:id/cancel": () => ({ do: "again" }),
   "delete /v1/images/:reference{.+}": () => ({ do: "again", doneBy: "IMAGE_NOT_FOUND", answer: EMPTY }),
+  // what is published stays as it is
+  "post /v1/vms/:vm/ports": () => ({ do: "again" }),
+  "delete /v1/vms/:vm/ports": () => ({ do: "again", doneBy: "PORT_NOT_FOUND", answer: EMPTY }),
   // the power is cut once; any other signal may count for the command each time
   "post /v1/vms/:vm/kill": (body) =>
     /SIGKILL|"KILL"|"9"/.test(body) || !body.includes("signal")

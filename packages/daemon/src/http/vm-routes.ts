@@ -1,4 +1,12 @@
-import { createVmRequest, encodeDataFrame, killVmRequest, LENGTH_PREFIX_BYTES, portRequest, removePort, stopVmRequest } from "@kiln/protocol";
+import {
+  createVmRequest,
+  encodeDataFrame,
+  killVmRequest,
+  LENGTH_PREFIX_BYTES,
+  portRequest,
+  removePort,
+  stopVmRequest,
+} from "@kiln/protocol";
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { beginCreateVm } from "../operations/create-vm.ts";

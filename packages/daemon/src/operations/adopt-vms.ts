@@ -5,6 +5,7 @@ import { removeAfterReturn } from "./client-return.ts";
 import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { followRun, powerOff } from "./follow-run.ts";
+import { openPorts } from "./ports.ts";
 import { removeVm } from "./remove-vm.ts";
 import { reportRepair } from "./report-repair.ts";
 import { createRun, MAIN_EXEC, type RunningVm } from "./running-vms.ts";
@@ -56,6 +57,7 @@ const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
     return;
   }
   core.running.begin(found);
+  await reopenPorts(core, record);
   // a stop that the last daemon did not finish is finished, or asked for again
   if (record.state === "stopping" && found.main !== null) core.vms.change(record.id, { state: "running" }, { from: ["stopping"] });
   followRun(core, found);
@@ -65,6 +67,17 @@ const takeOver = async (core: Core, record: VmRecord): Promise<void> => {
   tell(core, { type: "vm.adopted", subject: record.name, data: { id: record.id, pid, epoch, bootId } });
   await drainUnread(core, found);
   core.journal.info({ vm: record.id, pid }, "adopted a running VM");
+};
+
+/** A VM whose address was taken meanwhile runs on without it. */
+const reopenPorts = async (core: Core, record: VmRecord): Promise<void> => {
+  try {
+    await openPorts(core, record);
+  } catch (error) {
+    const found = `its published ports could not be opened again: ${asKilnError(error).message}`;
+    reportRepair(core, { subject: record.name, id: record.id, found, did: "it runs on without them" });
+    core.journal.error({ vm: record.id, error: asKilnError(error).message }, "published ports could not be opened again");
+  }
 };
 
 /** The run, or why there is none. */

@@ -129,6 +129,7 @@ export const powerOff = async (core: Core, run: RunningVm): Promise<void> => {
 
 /** Whatever fails on the way, those who wait for the end are told of it. */
 const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> => {
+  await core.ports.closeAll(run.id);
   await awaitReturn(core, run);
   const exit = planExit(run, end);
   const record = core.vms.get(run.id);

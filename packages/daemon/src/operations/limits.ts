@@ -6,4 +6,6 @@ export const OPERATION_LIMITS = {
   eventKeepAliveMs: 15_000,
   /** The newest events that an explanation brings along. */
   explainedEvents: 50,
+  /** Free ports that the host offers and another VM has been promised: so many in a row mean that there is none. */
+  portAttempts: 8,
 } as const;

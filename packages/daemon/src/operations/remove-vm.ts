@@ -105,6 +105,7 @@ export const DELETE_SAGA: Saga<DeleteContext> = {
       name: "end",
       run: async ({ core, id }) => {
         await endRun(core, id);
+        await core.ports.closeAll(id);
         await core.driver.endStrays(core.disks.directory(id));
       },
     },

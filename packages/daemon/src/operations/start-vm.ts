@@ -10,6 +10,7 @@ import { getVm } from "./find-vm.ts";
 import { followRun } from "./follow-run.ts";
 import type { CallerFacts } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
+import { openPorts } from "./ports.ts";
 import { removeVm } from "./remove-vm.ts";
 import { createRun, MAIN_EXEC } from "./running-vms.ts";
 import { runSaga, type Saga, type SagaFailure, type SagaRecord } from "./saga/saga.ts";
@@ -157,6 +158,8 @@ const takeUpBoot = async (context: StartContext, output: unknown): Promise<void>
   }
 };
 
+const publish = async (context: StartContext): Promise<void> => openPorts(context.core, requireRecord(context));
+
 /** No process and no open log of this start, whoever began it. */
 const endBoot = async (context: StartContext): Promise<void> => {
   const { core, id, booted, isResumed } = context;
@@ -226,6 +229,8 @@ export const START_SAGA: Saga<StartContext> = {
         context.files = await prepareFiles(context.core, requireRecord(context), bareWork(context.operation));
       },
     },
+    // before the boot, so that an address that is taken costs none; who connects while it starts waits for it
+    { name: "ports", run: publish, resume: publish, undo: ({ core, id }) => core.ports.closeAll(id) },
     { name: "boot", run: boot, resume: takeUpBoot, undo: endAll },
     { name: "command", run: runCommand, resume: takeUpCommand },
     { name: "live", run: goLive, resume: goLive },

@@ -1,5 +1,5 @@
 import { type KilnError, parseProblem } from "@kiln/protocol/errors";
-import type { CreateVmRequest, ExecRequest, OperationView, RegistryCredentials, VmView } from "@kiln/protocol";
+import type { CreateVmRequest, ExecRequest, OperationView, PortView, PublishPort, RegistryCredentials, VmView } from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
 import { CommandSession, type CommandExit } from "../command-session.ts";
 import { readLog, type LogOptions } from "../log-stream.ts";
@@ -65,6 +65,21 @@ export class Vms {
       const vm = await this.#api.json<VmView>("GET", `${pathOf(ref)}/wait`, options);
       if (vm.state === "exited" || vm.state === "failed") return vm;
     }
+  }
+
+  /** What it has published. */
+  ports(ref: string, options: CallOptions = {}): Promise<PortView[]> {
+    return this.#api.json("GET", `${pathOf(ref)}/ports`, options);
+  }
+
+  /** Publishes a port: at once where the VM runs, else from its next start on. Resolves with its address on the host. */
+  addPort(ref: string, port: PublishPort, options: CallOptions = {}): Promise<PortView> {
+    return this.#api.json("POST", `${pathOf(ref)}/ports`, { json: port, signal: options.signal });
+  }
+
+  /** Takes back every published port that fits, and breaks off its connections. */
+  async removePort(ref: string, port: Pick<PublishPort, "guestPort"> & Partial<PublishPort>, options: CallOptions = {}): Promise<void> {
+    await this.#api.json("DELETE", `${pathOf(ref)}/ports`, { query: { ...port }, signal: options.signal });
   }
 
   /** What the VM's command wrote, from its beginning or its last lines. */

@@ -73,7 +73,12 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     stop.abort();
     for (const run of current.running.list()) void run.log.close();
     stop = new AbortController();
-    const fresh = { running: new RunningVms(), ports: new OpenPorts(new SocketForwarder({ clock: core.clock })), vmLocks: new KeyedLock<VmId>(), boots: new BootAdmission(core.boots.limit) };
+    const fresh = {
+      running: new RunningVms(),
+      ports: new OpenPorts(new SocketForwarder({ clock: core.clock })),
+      vmLocks: new KeyedLock<VmId>(),
+      boots: new BootAdmission(core.boots.limit),
+    };
     current = { ...current, ...fresh, stopping: stop.signal };
     return current;
   };
