@@ -1,8 +1,17 @@
-import { createVmRequest, encodeDataFrame, killVmRequest, LENGTH_PREFIX_BYTES, stopVmRequest } from "@kiln/protocol";
+import {
+  createVmRequest,
+  encodeDataFrame,
+  killVmRequest,
+  LENGTH_PREFIX_BYTES,
+  portRequest,
+  removePort,
+  stopVmRequest,
+} from "@kiln/protocol";
 import { type Context, Hono } from "hono";
 import { z } from "zod";
 import { beginCreateVm } from "../operations/create-vm.ts";
 import { getVm } from "../operations/find-vm.ts";
+import { addPort, removePorts } from "../operations/ports.ts";
 import { beginRemoveVm } from "../operations/remove-vm.ts";
 import { beginStartVm } from "../operations/start-vm.ts";
 import { beginStopVm, killVm } from "../operations/stop-vm.ts";
@@ -10,6 +19,7 @@ import { readLog } from "../operations/read-log.ts";
 import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
 import { toVmView, vmListBytes } from "../vms/record.ts";
+import { toPortView } from "../vms/ports.ts";
 import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody, parseWith, requestFacts } from "./parse.ts";
@@ -36,6 +46,17 @@ export const vmRoutes = ({ core }: ApiParts): Hono =>
     .delete("/:vm", (context) => {
       const force = context.req.query("force") === "true";
       return answerBegun(context, core, () => beginRemoveVm(core, parameter(context, "vm"), { force, ...requestFacts(context) }));
+    })
+    .get("/:vm/ports", (context) => context.json(getVm(core.vms, parameter(context, "vm")).ports.map(toPortView)))
+    .post("/:vm/ports", async (context) => {
+      const request = await parseBody(context, portRequest);
+      const port = await addPort(core, parameter(context, "vm"), { request, signal: context.req.raw.signal });
+      return context.json(toPortView(port));
+    })
+    .delete("/:vm/ports", async (context) => {
+      const which = parseWith(removePort, context.req.query());
+      await removePorts(core, parameter(context, "vm"), { which, signal: context.req.raw.signal });
+      return context.body(null, 204);
     })
     .get("/:vm/wait", async (context) => context.json(await waitForVm(core, parameter(context, "vm"), { signal: context.req.raw.signal })))
     .get("/:vm/console", async (context) => {

@@ -7,7 +7,7 @@ import type { KernelRecord } from "../kernels/records.port.ts";
 import { SqliteArtifactStore } from "./artifact-store.ts";
 import { Database, declareWrite } from "./database.ts";
 
-const digest = (letter: string): Digest => `sha256:${letter.repeat(64)}`;
+const digest = (letter: string): Digest => `sha256:${letter.repeat(64)}` as Digest;
 
 const image = (reference: string, version: string): ImageRecord => ({
   ...{ reference, root: digest(version), rootfsKey: `rootfs-${version}`, createdAt: "now" },
