@@ -62,6 +62,7 @@ struct agent {
   struct watch children; /* signalfd of SIGCHLD */
   bool ready;            /* SETUP was done in this epoch */
   bool mounted;          /* SETUP was done in some epoch */
+  bool has_module_files; /* PREPARE has mounted their disk in the first root */
   bool cgroups;
   int initramfs;         /* directory descriptor of the first root, -1 in tests */
   /* What differs between PID 1 and the test build. */

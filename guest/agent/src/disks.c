@@ -28,7 +28,7 @@ static bool find_disk(const char *serial, char device[DEVICE_NAME]) {
   return found;
 }
 
-static int await_disk(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
+int disk_await(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
   int64_t deadline = loop_now_ms() + DISKS_MS;
   while (!find_disk(serial, device)) {
     if (virtio_bind_next(VIRTIO_BLOCK)) continue;
@@ -39,8 +39,8 @@ static int await_disk(struct setup *s, const char *serial, char device[DEVICE_NA
 }
 
 int setup_disks(struct setup *s) {
-  int error = await_disk(s, s->root_serial, s->root);
-  if (!error) error = await_disk(s, s->writable_serial, s->writable);
-  if (!error && s->modules_serial) error = await_disk(s, s->modules_serial, s->modules_disk);
+  int error = disk_await(s, s->root_serial, s->root);
+  if (!error) error = disk_await(s, s->writable_serial, s->writable);
+  if (!error && s->modules_serial && !agent.has_module_files) error = disk_await(s, s->modules_serial, s->modules_disk);
   return error;
 }

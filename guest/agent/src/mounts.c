@@ -14,6 +14,7 @@
 #define LOWER "/disks/root"
 #define WRITABLE "/disks/writable"
 #define SKELETON "/disks/skeleton"
+#define MODULE_FILES "disks/modules"
 #define NEW_ROOT "/newroot"
 
 static int mount_or_fail(struct setup *s, const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
@@ -117,10 +118,29 @@ int setup_cgroups(struct setup *s) {
   return error ? setup_fail(s, error, "cannot mount the cgroups") : 0;
 }
 
+int prepare_module_files(struct setup *s) {
+  int error = disk_await(s, s->modules_serial, s->modules_disk);
+  make_directories("/" MODULE_FILES, 0755);
+  if (!error) error = mount_or_fail(s, s->modules_disk, "/" MODULE_FILES, "ext4", MS_RDONLY, NULL);
+  agent.has_module_files = !error;
+  return error;
+}
+
+static int bind_module_files(struct setup *s) {
+  char source[64];
+  int fd = openat(agent.initramfs, MODULE_FILES, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return setup_fail(s, errno, "the module files are not there");
+  snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
+  int error = mount_or_fail(s, source, "/lib/modules", NULL, MS_BIND, NULL);
+  close(fd);
+  return error;
+}
+
 /* An image whose /lib leads elsewhere goes without. */
 int setup_module_files(struct setup *s) {
   struct stat found;
   if (!s->modules_serial || stat("/lib/modules", &found) < 0 || !S_ISDIR(found.st_mode)) return 0;
+  if (agent.has_module_files) return bind_module_files(s);
   return mount_or_fail(s, s->modules_disk, "/lib/modules", "ext4", MS_RDONLY, NULL);
 }
 

@@ -119,18 +119,31 @@ void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t len
   buffer_free(&out);
 }
 
-void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
+static bool read_prepare(uint8_t *payload, uint32_t length, struct setup *s) {
   struct tlv t;
   const uint8_t *end = payload + length;
   int more;
   while ((more = tlv_next(&payload, end, &t)) > 0) {
-    const char *name = t.tag == TAG_MODULE ? tlv_string(&t) : NULL;
-    int error = name ? module_load(name) : EINVAL;
-    if (error) {
-      reply_error(request, ERROR_FAILED, error, "the module %.64s cannot be loaded", name ? name : "?");
-      return;
+    bool ok = true;
+    switch (t.tag) {
+      case TAG_MODULE: ok = s->module_count < SETUP_MODULES && (s->modules[s->module_count++] = tlv_string(&t)); break;
+      case TAG_DISK_MODULES: ok = (s->modules_serial = tlv_string(&t)); break;
+      default: break;
     }
+    if (!ok) return false;
   }
-  if (more < 0) reply_error(request, ERROR_INVALID, 0, "the modules cannot be read");
+  return more == 0;
+}
+
+void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
+  struct setup s = {0};
+  if (agent.mounted || !read_prepare(payload, length, &s)) {
+    reply_error(request, ERROR_INVALID, 0, "there is nothing that can be prepared");
+    return;
+  }
+  int error = setup_modules(&s);
+  if (!error && s.modules_serial) error = prepare_module_files(&s);
+  if (!error) error = prepare_network(&s);
+  if (error) reply_failure(request, &s, "prepare", error);
   else reply_ok(request);
 }

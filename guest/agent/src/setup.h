@@ -23,7 +23,8 @@ struct setup {
 /* Runs the steps and answers with their times, or with the step that failed. A second SETUP in an epoch changes nothing. */
 void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length);
 
-/* PREPARE: loads modules while no device gets a driver, so that the guest can be saved before it has looked at any. */
+/* PREPARE: what every VM of this kernel needs and none differs in, before the guest is saved: modules are loaded, their disk is
+   mounted, lo is up and the NIC has its driver. No other disk is looked at. */
 void prepare_run(uint32_t request, uint8_t *payload, uint32_t length);
 
 /* Steps: 0, or an errno with `message` filled in. */
@@ -41,10 +42,15 @@ int setup_module_files(struct setup *s);
 int setup_identity(struct setup *s);
 int setup_network(struct setup *s);
 
+int prepare_module_files(struct setup *s);
+int prepare_network(struct setup *s);
+
 int setup_fail(struct setup *s, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* modules.c: from the initramfs's /modules; loaded already or built in is fine. 0 or an errno. */
 int module_load(const char *name);
+/* disks.c: waits for the disk of that serial and names its node. 0, or an errno with `message` filled in. */
+int disk_await(struct setup *s, const char *serial, char device[DEVICE_NAME]);
 /* virtio.c: from `hold` to `release` a device gets its driver only by `bind_next`: true if the next free one of its kind has. */
 enum virtio_kind { VIRTIO_NET = 1, VIRTIO_BLOCK = 2, VIRTIO_KINDS };
 void virtio_hold(void);

@@ -26,6 +26,7 @@ import type {
   AgentSession,
   ExecAttachment,
   ExecStatus,
+  GuestPreparation,
   GuestConnection,
   GuestExec,
   GuestPort,
@@ -151,9 +152,12 @@ export class WireAgentSession implements AgentSession {
     await this.#send(OPS.PING, new Uint8Array(0), { ...options, action: "ping" });
   }
 
-  async prepare(modules: readonly string[], options: Signalled): Promise<void> {
-    const payload = encodeTlvs(modules.map((name): TlvItem => [TAGS.MODULE, name]));
-    await this.#send(OPS.PREPARE, payload, { ...options, action: "modules" });
+  async prepare(common: GuestPreparation, options: Signalled): Promise<void> {
+    const payload = encodeTlvs([
+      ...common.modules.map((name): TlvItem => [TAGS.MODULE, name]),
+      ...(common.modulesDisk === null ? [] : [[TAGS.DISK_MODULES, common.modulesDisk] as const]),
+    ]);
+    await this.#send(OPS.PREPARE, payload, { ...options, action: "preparation" });
   }
 
   async sync({ signal }: Signalled): Promise<void> {

@@ -21,7 +21,8 @@ export interface DriverReport {
   readonly reason: string;
 }
 
-export const DISK_SLOTS = ["root", "writable", "modules", "work", "volume0", "volume1", "volume2", "volume3"] as const;
+/** In the order in which a guest meets them; what all VMs of a kernel share is first, so that it can be met before a guest is saved. */
+export const DISK_SLOTS = ["modules", "root", "writable", "work", "volume0", "volume1", "volume2", "volume3"] as const;
 export type DiskSlot = (typeof DISK_SLOTS)[number];
 
 export interface DiskSpec {

@@ -23,7 +23,7 @@ describe("QEMU's command line", () => {
     const words = qemuArguments(shape).join(" ").split(/[ ,=]/);
     assert.deepEqual(
       words.filter((word) => word.startsWith("/")),
-      ["/proc/self/fd/5", "/proc/self/fd/6", "/dev/fdset/1", "/dev/fdset/1", "/dev/fdset/4", "/dev/fdset/4"].filter(
+      ["/proc/self/fd/5", "/proc/self/fd/6", "/dev/fdset/2", "/dev/fdset/2", "/dev/fdset/4", "/dev/fdset/4"].filter(
         (path, at, all) => all.indexOf(path) === at,
       ),
     );
