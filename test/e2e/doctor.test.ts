@@ -44,6 +44,7 @@ bare_dev() {
   mkdir -p $T/dev && mount -t tmpfs -o mode=755 tmpfs $T/dev
   for name in null zero full random urandom tty; do cp -a /dev/$name $T/dev/; done
   for name in fd stdin stdout stderr; do cp -a /dev/$name $T/dev/; done
+  mkdir $T/dev/net; mknod -m 666 $T/dev/net/tun c 10 200
   mount --bind $T/dev /dev
 }`;
 

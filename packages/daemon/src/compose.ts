@@ -58,9 +58,6 @@ export interface Composition extends AsyncDisposable {
   readonly beginStop: () => void;
 }
 
-/** A uid that is nobody's: two below those of the VMs. What leads them out runs as it where the daemon is root. */
-const EGRESS_UID = 0x5fff_fffe;
-
 export const HOST_REGISTRIES = "/etc/kiln/registries.toml";
 
 export const compose = (parts: { config: Config; paths: HomePaths; journal: Journal; version: string }): Composition => {
@@ -78,8 +75,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const rootfsFiles = new RootfsDirectory({ directory: paths.rootfs, stagingDir: paths.staging, blobPath: (digest) => shelf.path(digest) });
   const kernelSets = new KernelDirectory({ directory: paths.kernels, stagingDir: paths.staging, agentPath: config.agentPath, apt, clock });
   const disks = createDisks(paths);
-  const networkUid = config.uidBase === null ? null : EGRESS_UID;
-  const networks = new EgressNetwork({ directory: paths.network, stagingDir: paths.staging, uid: networkUid, clock, journal });
+  const networks = new EgressNetwork({ directory: paths.network, stagingDir: paths.staging, uid: config.uidBase, clock, journal });
   const registry = createRegistrySource({ shelf, paths, version });
   const pipeline = new Pipeline({
     ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },

@@ -13,7 +13,7 @@ export interface Config {
   readonly cpus: number;
   /** What the disks of all VMs may grow to together; null: DISK_OVERCOMMIT times the home's file system. */
   readonly diskBytes: number | null;
-  /** VM n runs as uid and gid uidBase + n; null where the daemon is not root. */
+  /** VM n, from 1 on, runs as uid and gid uidBase + n, and what leads VMs out as uidBase; null where the daemon is not root. */
   readonly uidBase: number | null;
   /** The static agent that becomes /init of every initramfs. */
   readonly agentPath: string;

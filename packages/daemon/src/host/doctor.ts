@@ -4,6 +4,7 @@ import { passed, type Surroundings, wordsOf } from "./checks/check.ts";
 import { checkHome } from "./checks/home.ts";
 import { checkIsolation, describeHost } from "./checks/isolation.ts";
 import { checkArchitecture, checkMemory, checkNode, checkSpace } from "./checks/machine.ts";
+import { checkNetwork } from "./checks/network.ts";
 import { checkApt, checkAuthorities, checkTools, findApt } from "./checks/packages.ts";
 import { checkVmm, type DriverFinding } from "./checks/vmm.ts";
 
@@ -37,6 +38,7 @@ export const examineHost = async (parts: Examination, { signal }: { signal: Abor
     ["tools", () => checkTools(host, { signal })],
     ["agent", () => checkAgent(parts.agentPath, about)],
     ["isolation", () => checkIsolation(parts.uidBase, { signal })],
+    ["network", () => checkNetwork(parts.uidBase, about)],
     ["registries", () => checkRegistries(parts.readRegistries)],
     ["ca-certificates", () => checkAuthorities(host)],
     ["host", describeHost],

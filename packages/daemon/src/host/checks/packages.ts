@@ -12,12 +12,22 @@ interface Tool {
   readonly isVital: boolean;
   /** The PATH that it is looked for in, where it is not the daemon's own. */
   readonly path?: string;
+  /** By default "--version". */
+  readonly versionOption?: string;
 }
 
 const TOOLS: readonly Tool[] = [
   { command: "dpkg-deb", needed: "unpacks the kernel and deb: images", debianPackage: "dpkg", isVital: true },
   { command: "setpriv", needed: "takes a VMM's privileges away", debianPackage: "util-linux", isVital: true, path: TOOL_PATH },
   { command: "prlimit", needed: "bounds what a VMM uses", debianPackage: "util-linux", isVital: true, path: TOOL_PATH },
+  { command: "ip", needed: "walls off the VMs' network", debianPackage: "iproute2", isVital: true, path: TOOL_PATH, versionOption: "-V" },
+  {
+    command: "pasta",
+    needed: "leads VMs out; without it only `--network none` works",
+    debianPackage: "passt",
+    isVital: true,
+    path: TOOL_PATH,
+  },
   { command: "xz", needed: "unpacks the modules of some kernels", debianPackage: "xz-utils", isVital: false },
   { command: "zstd", needed: "unpacks the modules of some kernels", debianPackage: "zstd", isVital: false },
 ];
@@ -26,9 +36,12 @@ export const checkTools = async (host: Surroundings, options: { signal: AbortSig
   Promise.all(TOOLS.map((tool) => checkTool(tool, { host, ...options })));
 
 /** The first line that it prints of itself, or why it does not. */
-const askVersion = async (command: string, { signal, path }: { signal: AbortSignal; path?: string | undefined }): Promise<string> => {
+const askVersion = async (
+  command: string,
+  { signal, path, versionOption = "--version" }: Pick<Tool, "path" | "versionOption"> & { signal: AbortSignal },
+): Promise<string> => {
   const env = path === undefined ? process.env : { ...process.env, PATH: path };
-  const { stdout } = await runTool(command, ["--version"], { signal, env: { ...env, LC_ALL: "C" } });
+  const { stdout } = await runTool(command, [versionOption], { signal, env: { ...env, LC_ALL: "C" } });
   const [line = ""] = new TextDecoder().decode(stdout).split("\n");
   return /\d+(?:\.\d+)+[\w.~+-]*/.exec(line)?.[0] ?? line;
 };
@@ -36,7 +49,7 @@ const askVersion = async (command: string, { signal, path }: { signal: AbortSign
 const checkTool = async (tool: Tool, { host, signal }: { host: Surroundings; signal: AbortSignal }): Promise<DoctorCheck> => {
   const { command, needed } = tool;
   try {
-    return passed(command, await askVersion(command, { signal, path: tool.path }), needed);
+    return passed(command, await askVersion(command, { ...tool, signal }), needed);
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
     const fix = install(tool.debianPackage, host);
