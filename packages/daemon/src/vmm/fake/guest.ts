@@ -29,6 +29,7 @@ import {
 import type { Clock } from "@kiln/std";
 import { findCommand } from "./guest-commands.ts";
 import { FakeExec } from "./guest-exec.ts";
+import { FakePorts } from "./guest-ports.ts";
 
 export interface FakeGuestOptions {
   readonly clock: Clock;
@@ -47,6 +48,7 @@ const NEVER = new AbortController().signal;
 export class FakeGuest {
   readonly #options: FakeGuestOptions;
   readonly #execs = new Map<string, FakeExec>();
+  readonly #ports = new FakePorts((frame) => this.#write(encodeFrame(frame)));
   #channel: Duplex | null = null;
   #reader = new FrameReader();
   #parts = new Reassembly(WIRE.requestBytes);
@@ -105,6 +107,8 @@ export class FakeGuest {
     if (hello !== null) this.#onHello(hello);
     else if (this.#hello === null) return;
     else if (frame.type === FRAME_TYPES.REQUEST) this.#onRequest(frame);
+    else if (frame.type === FRAME_TYPES.DATA || frame.type === FRAME_TYPES.CREDIT || frame.type === FRAME_TYPES.RESET)
+      this.#ports.onFrame(frame);
     else if (frame.type === FRAME_TYPES.ACK || frame.type === FRAME_TYPES.STDIN) this.#onData(frame);
   }
 
@@ -125,6 +129,7 @@ export class FakeGuest {
     this.#sessions += 1;
     this.#hello = hello;
     for (const exec of this.#execs.values()) exec.stream = null;
+    this.#ports.clear();
   }
 
   #onData(frame: Frame): void {
@@ -165,6 +170,8 @@ export class FakeGuest {
       case OPS.POWEROFF:
         void this.#powerOff(frame.stream, parseTlvs(frame.payload).u32(TAGS.GRACE_MS));
         return;
+      case OPS.DIAL:
+        return this.#reply(frame.stream, [], this.#ports.dial(parseTlvs(frame.payload)));
       case OPS.DETACH:
         for (const exec of this.#execs.values()) if (exec.stream === parseTlvs(frame.payload).u32(TAGS.STREAM)) exec.stream = null;
         return this.#reply(frame.stream);
