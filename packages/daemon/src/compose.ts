@@ -9,6 +9,7 @@ import { type Config, DISK_OVERCOMMIT } from "./config/config.ts";
 import { ContentStore } from "./content/content-store.ts";
 import { DebImageSource } from "./content/deb-image.ts";
 import { KernelDirectory } from "./content/kernel-directory.ts";
+import { PrebootDirectory } from "./content/preboot-directory.ts";
 import { RootfsDirectory } from "./content/rootfs-directory.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
@@ -26,12 +27,14 @@ import { BootAdmission, RunAdmission } from "./operations/admission.ts";
 import type { Core, Journal } from "./operations/core.ts";
 import { RecordedWork } from "./operations/joined-work.ts";
 import type { RegistryImageSource } from "./registry/registry-image.ts";
+import { OPERATION_LIMITS } from "./operations/limits.ts";
 import { Operations } from "./operations/operations.ts";
 import { OpenPorts } from "./operations/ports.ts";
 import { SAGA_POINTS } from "./operations/resume-operations.ts";
 import type { SagaRecord } from "./operations/saga/saga.ts";
 import { RunningVms } from "./operations/running-vms.ts";
 import { type Checkpoint, CHECKPOINTS } from "./pipeline/checkpoints.ts";
+import { type PrebootParts, Preboots } from "./pipeline/preboots.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "./store/artifact-store.ts";
 import { Database } from "./store/database.ts";
@@ -77,12 +80,20 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const disks = createDisks(paths);
   const networks = new EgressNetwork({ directory: paths.network, stagingDir: paths.staging, uid: config.uidBase, clock, journal });
   const registry = createRegistrySource({ shelf, paths, version });
+  const work = new RecordedWork(operations);
   const pipeline = new Pipeline({
-    ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
+    ...{ work, clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
     sources: [new DebImageSource({ apt, content: shelf, platform }), registry],
     ...{ platform, distinguish: createDistinguish() },
     content: { isComplete: (image) => isComplete(shelf, image) },
     rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
+  });
+  const [driver, agent] = [createDriver(config, paths), createAgentConnector({ clock, random, helloMs: config.bootTimeoutMs })];
+  const boots = new BootAdmission(config.bootsLimit);
+  const prebootFiles = new PrebootDirectory({ directory: paths.preboots, stagingDir: paths.staging, program: config.helperPath });
+  const preboots = createPreboots(config, {
+    ...{ driver, agent, work, clock, checkpoint, store: artifacts, files: prebootFiles },
+    admit: (signal) => boots.acquire({ caller: "preboot", signal, position: () => undefined }),
   });
   const core: Core = {
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
@@ -93,14 +104,11 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
-    driver: createDriver(config, paths),
-    networks,
-    agent: createAgentConnector({ clock, random, helloMs: config.bootTimeoutMs }),
+    ...{ driver, agent, boots, preboots, networks },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
     stopping: stop.signal,
     vmLocks: new KeyedLock<VmId>(),
-    boots: new BootAdmission(config.bootsLimit),
   };
   return {
     core,
@@ -110,6 +118,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     [Symbol.asyncDispose]: async () => {
       await networks[Symbol.asyncDispose]();
       await registry[Symbol.asyncDispose]();
+      await prebootFiles[Symbol.asyncDispose]();
       database[Symbol.dispose]();
     },
   };
@@ -138,6 +147,15 @@ const createRegistrySource = (parts: { shelf: ContentStore; paths: HomePaths; ve
       await (await loaded)?.[Symbol.asyncDispose]();
     },
   };
+};
+
+/** The uid below that of the driver's own trials: no VM has it. */
+const PREBOOT_UID_BELOW_BASE = 2;
+
+const createPreboots = (config: Config, parts: Omit<PrebootParts, "uid" | "retryMs">): Preboots | null => {
+  if (!config.preboot || !parts.driver.capabilities.memorySnapshot) return null;
+  const uid = config.uidBase === null ? null : config.uidBase - PREBOOT_UID_BELOW_BASE;
+  return new Preboots({ ...parts, uid, retryMs: OPERATION_LIMITS.prebootRetryMs });
 };
 
 export const createDriver = (config: Config, paths: HomePaths): Driver =>

@@ -26,7 +26,11 @@ const run = async (): Promise<void> => {
     argv: argv.filter((argument) => argument !== EXAMINE),
     env: process.env,
     host: { cpus: cpus().length, memoryBytes: totalmem(), uid: process.getuid?.() ?? -1 },
-    defaults: { home: defaultHome(), agentPath: join(ROOT, ".cache/agent/kiln-agent") },
+    defaults: {
+      home: defaultHome(),
+      agentPath: join(ROOT, ".cache/agent/kiln-agent"),
+      helperPath: join(ROOT, ".cache/agent/kiln-descriptors"),
+    },
   });
   if (argv.includes(EXAMINE)) {
     const { examineWithoutDaemon } = await import("./examine.ts");

@@ -62,6 +62,8 @@ const requireKnownFailpoint = (): void => {
 const reconcile = async (composition: Composition, paths: HomePaths): Promise<void> => {
   const { core } = composition;
   const left = await sweepStaging(paths);
+  // a guest that was to be saved ran in there
+  if (left > 0) await core.driver.endStrays(paths.staging);
   if (left > 0)
     reportRepair(core, { subject: "staging", id: null, found: `${left} unfinished files or directories`, did: "they are gone" });
   const interrupted = findInterrupted(core);
@@ -70,6 +72,7 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   await sweepVmDirectories(core);
   await reconcileNetworks(core);
   await sweepKernels(core);
+  core.preboots?.sweep((key) => core.kernels.getKernel(key) !== null);
   await sweepArtifacts(core, paths);
   await sweepUnused(core);
   resumeOperations(core, interrupted);
@@ -103,6 +106,7 @@ const sweepArtifacts = async (core: Core, paths: HomePaths): Promise<void> => {
   const usage = new DirectoryUsage(paths);
   const orphans = [
     ...(await usage.rootfs()).filter(({ key }) => core.images.getRootfs(key) === null),
+    ...(await usage.preboots()).filter(({ key }) => core.preboots?.has(key) !== true),
     ...(await usage.kernels()).filter(({ key }) => core.kernels.getKernel(key) === null),
   ];
   for (const { path } of orphans) {

@@ -20,7 +20,8 @@ const active = (items: readonly Item[]): string => String(items.filter((item) =>
 export const renderSummary = (report: DfReport, unused: PruneReport): string => {
   const content = ofKind(report.items, "blob", "rootfs");
   const [vms, kernels] = [ofKind(report.items, "vm"), ofKind(report.items, "kernel")];
-  const other = report.items.filter((item) => !["blob", "rootfs", "vm", "kernel"].includes(item.kind));
+  const other = report.items.filter((item) => !["blob", "rootfs", "vm", "kernel", "preboot"].includes(item.kind));
+  const preboots = ofKind(report.items, "preboot");
   const usedImages = report.images.filter((image) => image.vms > 0).length;
   const freeable = { content: sum(ofKind(unused.removed, "blob", "rootfs")), kernels: sum(ofKind(unused.removed, "kernel")) };
   const stopped = sum(vms.filter((vm) => !vm.inUse));
@@ -30,6 +31,7 @@ export const renderSummary = (report: DfReport, unused: PruneReport): string => 
       ["Images", String(report.images.length), String(usedImages), formatBytes(sum(content)), share(freeable.content, sum(content))],
       ["VMs", String(vms.length), active(vms), formatBytes(sum(vms)), share(stopped, sum(vms))],
       ["Kernels", String(kernels.length), active(kernels), formatBytes(sum(kernels)), share(freeable.kernels, sum(kernels))],
+      ["Pre-boot snapshots", String(preboots.length), active(preboots), formatBytes(sum(preboots)), "0 B"],
       ["Other", String(other.length), "", formatBytes(sum(other)), "0 B"],
     ],
   );

@@ -13,7 +13,7 @@ const TAKES: ReadonlyMap<string, Named> = new Map([
   ...["start", "stop", "restart", "kill", "rm", "exec", "attach", "logs", "inspect", "wait", "explain"].map(
     (path) => [path, "vm"] as const,
   ),
-  ...["port", "port add", "port rm", "port ls"].map((path) => [path, "vm"] as const),
+  ...["port add", "port rm", "port ls"].map((path) => [path, "vm"] as const),
   ...["run", "create", "pull", "images", "rmi", "tag", "save"].map((path) => [path, "image"] as const),
   ...["ls", "inspect", "pull", "rm", "tag", "save"].map((word) => [`image ${word}`, "image"] as const),
 ]);

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { KilnError } from "@kiln/protocol/errors";
-import type { CreateVmRequest, NetworkMode } from "@kiln/protocol";
+import type { CreateVmRequest, NetworkMode, StartMode } from "@kiln/protocol";
 import { Option, type Command } from "commander";
 import { parseDisk, parseMemory } from "../arguments/bytes.ts";
 import { parseEnvironment, parseEnvironmentFile, parseLabels } from "../arguments/environment.ts";
@@ -32,12 +32,14 @@ export interface CreateOptions {
   readonly plainHttp?: boolean;
   readonly idle?: boolean;
   readonly network?: NetworkMode;
+  readonly start?: StartMode;
   readonly publish?: readonly string[];
   readonly rm?: boolean;
   readonly interactive?: boolean;
   readonly tty?: boolean;
 }
 
+const START_HELP = "auto: the fastest that is there; cold: boot the kernel; preboot: from a snapshot of its shape, built first if need be";
 const NETWORK_HELP = "user: out into the world, nothing of the host; none; user-open: all that the host reaches, itself included";
 
 export const declareCreateOptions = (command: Command): Command =>
@@ -64,7 +66,8 @@ export const declareCreateOptions = (command: Command): Command =>
     .option("--platform <platform>", PLATFORM_HELP, parsePlatform)
     .option("--plain-http", PLAIN_HTTP_HELP)
     .option("--idle", "run no command: the VM waits for exec until it is stopped")
-    .addOption(new Option("--network <mode>", NETWORK_HELP).choices(["user", "none", "user-open"]).default("user"));
+    .addOption(new Option("--network <mode>", NETWORK_HELP).choices(["user", "none", "user-open"]).default("user"))
+    .addOption(new Option("--start <way>", START_HELP).choices(["auto", "cold", "preboot"]).default("auto"));
 
 const readEnvironmentFiles = async (context: CommandContext, files: readonly string[]): Promise<string[]> => {
   const entries: string[] = [];
@@ -111,6 +114,7 @@ export const createRequest = async (
     tty: options.tty === true ? terminalSize(context) : null,
     stdin: options.interactive ?? false,
     network: options.network ?? "user",
+    startMode: options.start ?? "auto",
     ports: (options.publish ?? []).map(parsePublish),
     labels: parseLabels(options.label ?? []),
     autoRemove: options.rm ?? false,

@@ -17,6 +17,10 @@ export interface Config {
   readonly uidBase: number | null;
   /** The static agent that becomes /init of every initramfs. */
   readonly agentPath: string;
+  /** The daemon's helper for descriptors, a static binary. */
+  readonly helperPath: string;
+  /** Whether VMs start from pre-boot snapshots, and what is missing is built behind a cold boot. */
+  readonly preboot: boolean;
   /** From request to the agent's first answer. A cold boot under TCG takes 1.5 s alone on its core. */
   readonly bootTimeoutMs: number;
 }
@@ -25,7 +29,7 @@ export interface ConfigInput {
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly host: { readonly cpus: number; readonly memoryBytes: number; readonly uid: number };
-  readonly defaults: { readonly home: string; readonly agentPath: string };
+  readonly defaults: { readonly home: string; readonly agentPath: string; readonly helperPath: string };
 }
 
 /** Above every range that distributions give to users, services and containers (systemd's UIDS-GIDS.md). */
@@ -58,6 +62,12 @@ const parsePositive = (name: string, text: string | undefined, fallback: number)
   return value;
 };
 
+const parseSwitch = (name: string, text: string | undefined, fallback: boolean): boolean => {
+  if (text === undefined || text === "") return fallback;
+  if (text === "on" || text === "off") return text === "on";
+  throw new KilnError("USAGE", `${name}=${text} is neither on nor off`);
+};
+
 /** Arguments over environment over defaults. Throws USAGE. */
 export const parseConfig = (input: ConfigInput): Config => {
   const settings = parseArguments(input.argv);
@@ -72,6 +82,8 @@ export const parseConfig = (input: ConfigInput): Config => {
     diskBytes: parsePositive("KILN_DISK_BYTES", input.env["KILN_DISK_BYTES"], 0) || null,
     uidBase: input.host.uid === 0 ? parsePositive("KILN_UID_BASE", input.env["KILN_UID_BASE"], UID_BASE) : null,
     agentPath: input.env["KILN_AGENT"] ?? input.defaults.agentPath,
+    helperPath: input.env["KILN_HELPER"] ?? input.defaults.helperPath,
+    preboot: parseSwitch("KILN_PREBOOT", input.env["KILN_PREBOOT"], driver === "qemu"),
     bootTimeoutMs: parsePositive("KILN_BOOT_TIMEOUT_MS", input.env["KILN_BOOT_TIMEOUT_MS"], 120_000),
   });
 };

@@ -45,7 +45,8 @@ export class KnownFiles {
 
 const READ_BYTES = 2 ** 20;
 
-const hashFile = async (path: string, signal: AbortSignal): Promise<string> => {
+/** 64 hex digits. */
+export const hashFile = async (path: string, signal: AbortSignal): Promise<string> => {
   await using file = await open(path);
   const hash = createHash("sha256");
   const buffer = new Uint8Array(READ_BYTES);

@@ -8,7 +8,7 @@ import { CONTENT_LIMITS } from "./limits.ts";
  */
 export const requireRoom = async (
   directory: string,
-  wanted: { readonly bytes: number; readonly what: string; readonly object: string },
+  wanted: { readonly bytes: number; readonly what: string; readonly object?: string },
 ): Promise<void> => {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = await statfs(directory);
@@ -17,7 +17,7 @@ export const requireRoom = async (
   throw new KilnError(
     "DISK_FULL",
     `there is no room for ${wanted.what}: it takes at least ${mebibytes(wanted.bytes)}, ${mebibytes(CONTENT_LIMITS.reserveBytes)} stay free, and ${mebibytes(free)} are left`,
-    { object: wanted.object },
+    wanted.object === undefined ? {} : { object: wanted.object },
   );
 };
 

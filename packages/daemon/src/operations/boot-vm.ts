@@ -1,22 +1,25 @@
-import { KilnError } from "@kiln/protocol";
+import { asKilnError, KilnError } from "@kiln/protocol";
 import { withDeadline } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
 import type { WorkOptions } from "../pipeline/work.port.ts";
 import type { AgentSession, ExecAttachment, GuestSetup } from "../vms/agent.port.ts";
-import type { DiskSpec, Vmm, VmmRef, VmmSpec } from "../vms/driver.port.ts";
+import type { OpenPreboot } from "../snapshots/preboot.ts";
+import type { DiskSpec, SavedVmm, Vmm, VmmRef, VmmSpec } from "../vms/driver.port.ts";
 import type { VmLog } from "../vms/log.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
+import { OPERATION_LIMITS } from "./limits.ts";
 import { MAIN_EXEC } from "./running-vms.ts";
+import { chooseStart, shapeOf, type StartPath, warmBehind } from "./start-path.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 import { openNetwork, type VmNetwork } from "./vm-network.ts";
 
 const ENTROPY_BYTES = 64;
 const ADOPT_MS = 15_000;
 
-export type VmFiles = BootFiles & { readonly rootfs: string };
+export type VmFiles = BootFiles & { readonly rootfs: string; readonly kernelKey: string };
 
 /** A guest that is up and set up; its command may run already. */
 export interface BootedVm {
@@ -49,18 +52,55 @@ export const prepareFiles = async (core: Core, record: VmRecord, work: WorkOptio
   const recorded = core.kernels.getKernel(record.kernelKey);
   const isKernelWhole = recorded !== null && (await core.kernelSets.isWhole(recorded, { signal }));
   const kernel = isKernelWhole ? recorded : await core.pipeline.ensureKernel(work);
-  return { ...(await core.kernelSets.open(kernel.key)), rootfs: core.rootfsFiles.path(record.rootfsKey) };
+  return { ...(await core.kernelSets.open(kernel.key)), kernelKey: kernel.key, rootfs: core.rootfsFiles.path(record.rootfsKey) };
 };
+
+/** How a start went: which way, why not the faster one, and the milliseconds of the guest's own setup. */
+export interface StartReport {
+  readonly path: StartPath["path"];
+  readonly reason: string | null;
+  readonly steps: Readonly<Record<string, number>>;
+}
+
+type Booted = { readonly booted: BootedVm; readonly report: StartReport };
 
 /**
  * From files to a guest that has answered for this epoch and is set up. A failure or an abort leaves no process (I19).
- * `steps` are the milliseconds of the guest's own setup.
+ * Where a restore fails it is torn down, and the VM boots cold.
  */
-export const bootVm = async (boot: Boot, files: VmFiles): Promise<{ booted: BootedVm; steps: Readonly<Record<string, number>> }> => {
-  const { core, operation } = boot;
+export const bootVm = async (boot: Boot, files: VmFiles): Promise<Booted> => {
+  const { core, record, operation } = boot;
+  const { signal } = operation;
+  const chosen = await chooseStart(core, record, { files, work: { signal, operation: operation.id } });
+  using _saved = chosen.saved;
   operation.phase("queue");
-  using _permit = await core.boots.acquire(operation);
-  return await inTime(boot, (signal) => bootBounded(boot, files, signal));
+  using permit = await core.boots.acquire(operation);
+  const restored = chosen.path === "cold" ? chosen.reason : await tryRestore(boot, files, chosen);
+  if (typeof restored !== "string") return restored;
+  const booted = await inTime(boot, (within) => startGuest(boot, { files, from: null }, within));
+  permit[Symbol.dispose]();
+  if (record.startMode === "auto") warmBehind(core, shapeOf(record, files), chosen.path === "preboot" ? restored : null);
+  return { booted: booted.booted, report: { path: "cold", reason: restored, steps: booted.steps } };
+};
+
+/** The VM, or why it could not be restored. */
+const tryRestore = async (boot: Boot, files: VmFiles, { saved }: { saved: OpenPreboot }): Promise<Booted | string> => {
+  const { core, record, operation } = boot;
+  try {
+    const restore = (signal: AbortSignal) => startGuest(boot, { files, from: saved }, signal);
+    const { booted, steps } = await withDeadline(OPERATION_LIMITS.restoreMs, restore, {
+      ...{ signal: operation.signal, clock: core.clock },
+      onTimeout: () =>
+        new KilnError("VM_BOOT_FAILED", `the restored VM ${record.name} did not answer within ${OPERATION_LIMITS.restoreMs} ms`),
+    });
+    return { booted, report: { path: "preboot", reason: null, steps } };
+  } catch (error) {
+    operation.signal.throwIfAborted();
+    if (record.startMode === "preboot") throw error;
+    const { message } = asKilnError(error);
+    core.journal.warn({ vm: record.id, error: message }, "a restore failed; the VM boots cold");
+    return `the restore failed: ${message}`;
+  }
 };
 
 /** Runs a part of the boot within the time that a boot may take. */
@@ -73,9 +113,9 @@ export const inTime = async <Result>({ core, record, operation }: Boot, work: (s
       }),
   });
 
-const bootBounded = async (
+const startGuest = async (
   { core, record, stopwatch }: Boot,
-  files: VmFiles,
+  { files, from }: { files: VmFiles; from: SavedVmm | null },
   signal: AbortSignal,
 ): Promise<{ booted: BootedVm; steps: Readonly<Record<string, number>> }> => {
   await using undo = new AsyncDisposableStack();
@@ -83,16 +123,18 @@ const bootBounded = async (
   undo.defer(() => log.close());
   stopwatch.phase("network");
   const network = await openNetwork(core, record, { files, signal });
-  stopwatch.phase("vmm");
-  const vmm = await core.driver.boot(vmmSpec(core, record, { files, network }), { signal });
+  const spec = vmmSpec(core, record, { files, network });
+  stopwatch.phase(from === null ? "vmm" : "restore");
+  const vmm = await (from === null ? core.driver.boot(spec, { signal }) : core.driver.restore(spec, from, { signal }));
   undo.defer(() => vmm.kill());
   await core.checkpoint("start.booted");
   core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
-  stopwatch.phase("kernel");
+  stopwatch.phase(from === null ? "kernel" : "agent");
   const session = await unlessEnded(record, vmm, connectAgent(core, { vmm, epoch: record.epoch }, signal));
   await core.checkpoint("start.connected");
   stopwatch.phase("setup");
-  const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, { files, network }), { signal }));
+  const setup = guestSetup(core, record, { files, network, isPrepared: from !== null });
+  const steps = await unlessEnded(record, vmm, session.setup(setup, { signal }));
   undo.move();
   return { booted: { vmm, session, log, main: null }, steps };
 };
@@ -121,16 +163,17 @@ const vmmSpec = (core: Core, record: VmRecord, { files, network }: { files: VmFi
   return { id, cpus, memoryBytes, kernel: files, disks, network: network.vmm, directory: core.disks.directory(id), uid };
 };
 
-const guestSetup = (core: Core, record: VmRecord, { files, network }: { files: BootFiles; network: VmNetwork }): GuestSetup => ({
-  modules: files.setupModules,
+/** A guest that was saved has been prepared: its modules are loaded. */
+const guestSetup = (core: Core, record: VmRecord, about: { files: BootFiles; network: VmNetwork; isPrepared: boolean }): GuestSetup => ({
+  modules: about.isPrepared ? [] : about.files.setupModules,
   disks: { root: "root", writable: "writable", modules: "modules" },
   hostname: record.hostname,
   machineId: record.machineId,
   clockNs: BigInt(Math.round(core.clock.now() * 1000)) * 1000n,
   entropy: core.random.bytes(ENTROPY_BYTES),
   hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${record.hostname}\n`,
-  resolvConf: network.resolvConf,
-  network: network.guest,
+  resolvConf: about.network.resolvConf,
+  network: about.network.guest === null || !about.isPrepared ? about.network.guest : { ...about.network.guest, modules: [] },
   bootId: record.bootId ?? "",
 });
 

@@ -6,6 +6,7 @@ import type { ContentLeases } from "../images/leases.ts";
 import type { ImageStore } from "../images/records.port.ts";
 import type { KernelStore } from "../kernels/records.port.ts";
 import type { Checkpoint } from "../pipeline/checkpoints.ts";
+import type { Preboots } from "../pipeline/preboots.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { KernelSets, RootfsFiles } from "../pipeline/artifacts.port.ts";
 import type { AgentConnector } from "../vms/agent.port.ts";
@@ -54,6 +55,8 @@ export interface Core {
   readonly blobs: BlobShelf;
   /** What guests on this host are. */
   readonly platform: Platform;
+  /** null where VMs always boot cold. */
+  readonly preboots: Preboots | null;
   readonly rootfsFiles: RootfsFiles;
   readonly kernelSets: KernelSets;
   readonly disks: VmDisks;

@@ -191,6 +191,7 @@ const run = (command: ResolvedCommand, request: CreateVm) => ({
   stopSignal: command.stopSignal,
   tty: request.tty,
   stdin: request.stdin,
+  startMode: request.startMode,
   cpus: request.cpus ?? DEFAULTS.cpus,
   memoryBytes: request.memoryBytes ?? DEFAULTS.memoryBytes,
   diskBytes: request.diskBytes ?? DEFAULTS.diskBytes,
@@ -205,6 +206,8 @@ const NEVER_RAN = {
   signal: null,
   error: null,
   timings: {},
+  startPath: null,
+  startReason: null,
   vmm: null,
   operation: null,
 } satisfies Partial<VmRecord>;

@@ -6,6 +6,10 @@ export const OPERATION_LIMITS = {
   eventKeepAliveMs: 15_000,
   /** The newest events that an explanation brings along. */
   explainedEvents: 50,
+  /** A restore answers within half a second, and within seconds beside fifty others; one that does not makes way for a cold boot. */
+  restoreMs: 20_000,
+  /** Between two attempts to build a pre-boot snapshot that could not be built. */
+  prebootRetryMs: 600_000,
   /** Free ports that the host offers and another VM has been promised: so many in a row mean that there is none. */
   portAttempts: 8,
 } as const;

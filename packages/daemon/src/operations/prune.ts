@@ -113,6 +113,7 @@ const removeKernel = async (core: Core, key: string): Promise<boolean> => {
   if (core.kernels.isKernelInUse(key)) return false;
   core.kernels.forgetKernel(key);
   await core.kernelSets.remove(key);
+  core.preboots?.sweep((one) => core.kernels.getKernel(one) !== null);
   return true;
 };
 

@@ -23,12 +23,14 @@ class Users {
 /** What the home holds, each file once, and what of it no record owns. Work in progress is no orphan. */
 export const reportDf = async (core: Core, usage: HomeUsage): Promise<DfReport> => {
   const [blobs, rootfs, kernels, vms] = [await usage.content(), await usage.rootfs(), await usage.kernels(), await usage.vms()];
+  const preboots = await usage.preboots();
   const images = core.images.listImages();
   const users = countUsers(core, images);
   const items: Item[] = [
     ...blobs.map((blob) => toItem({ kind: "blob", id: blob.digest }, blob, users)),
     ...rootfs.map((file) => toItem({ kind: "rootfs", id: file.key }, file, users)),
     ...kernels.map((set) => toItem({ kind: "kernel", id: set.key }, set, users)),
+    ...preboots.map((one) => ({ ...toItem({ kind: "preboot", id: one.key }, one, users), uniqueBytes: one.diskBytes, inUse: true })),
     ...vms.map((vm) => ({ ...toItem({ kind: "vm", id: vm.id }, vm, users), uniqueBytes: vm.diskBytes, inUse: isRunning(core, vm.id) })),
     ...(await usage.other()).map((one) => ({ ...toItem({ kind: "other", id: one.name }, one, users), inUse: true })),
   ];
@@ -44,7 +46,7 @@ export const reportDf = async (core: Core, usage: HomeUsage): Promise<DfReport> 
     total: { bytes: sum("bytes"), diskBytes: sum("diskBytes") },
     freeBytes: await usage.freeBytes(),
     reclaimable: { diskBytes: await free(false), allDiskBytes: await free(true) },
-    orphans: await findOrphans(core, usage, { blobs, rootfs, kernels, vms, users }),
+    orphans: await findOrphans(core, usage, { blobs, rootfs, kernels, preboots, vms, users }),
   };
 };
 
@@ -85,6 +87,7 @@ interface Found {
   readonly blobs: readonly (Measured & { digest: string })[];
   readonly rootfs: readonly (Measured & { key: string })[];
   readonly kernels: readonly (Measured & { key: string })[];
+  readonly preboots: readonly (Measured & { key: string })[];
   readonly vms: readonly (Measured & { id: string })[];
   readonly users: Users;
 }
@@ -97,6 +100,7 @@ const findOrphans = async (core: Core, usage: HomeUsage, found: Found): Promise<
     ...found.blobs.filter(({ digest }) => found.users.of(digest) === 0 && !core.leases.isHeld(digest)),
     ...found.rootfs.filter(({ key }) => core.images.getRootfs(key) === null),
     ...found.kernels.filter(({ key }) => core.kernels.getKernel(key) === null),
+    ...found.preboots.filter(({ key }) => core.preboots?.has(key) !== true),
     ...found.vms.filter(({ id }) => !known.has(id)),
   ];
   // what was removed while it was measured is none

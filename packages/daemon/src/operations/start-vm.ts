@@ -3,7 +3,7 @@ import { randomHex } from "@kiln/std";
 import type { WorkOptions } from "../pipeline/work.port.ts";
 import type { VmmRef } from "../vms/driver.port.ts";
 import { LIVE_STATES, STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
-import { type BootedVm, bootVm, inTime, prepareFiles, readoptVm, startCommand, type VmFiles } from "./boot-vm.ts";
+import { type BootedVm, bootVm, inTime, prepareFiles, readoptVm, startCommand, type StartReport, type VmFiles } from "./boot-vm.ts";
 import { unlessEnded } from "./connect-agent.ts";
 import { type Core, nowIso } from "./core.ts";
 import { getVm } from "./find-vm.ts";
@@ -29,8 +29,10 @@ export interface StartContext {
   readonly isResumed: boolean;
   files: VmFiles | null;
   booted: BootedVm | null;
-  steps: Readonly<Record<string, number>>;
+  report: StartReport;
 }
+
+const NO_REPORT: StartReport = { path: "cold", reason: null, steps: {} };
 
 export const beginStartVm = (
   core: Core,
@@ -96,7 +98,7 @@ const letGo = async ({ booted }: StartContext): Promise<void> => {
 export const startContext = (core: Core, saga: SagaRecord, operation: OperationContext): StartContext => ({
   ...{ core, id: (saga.input as { vm: VmId }).vm, operation },
   ...{ stopwatch: new Stopwatch(core, operation), isResumed: saga.resumes > 0 },
-  ...{ files: null, booted: null, steps: {} },
+  ...{ files: null, booted: null, report: NO_REPORT },
 });
 
 const requireRecord = ({ core, id }: StartContext): VmRecord => {
@@ -117,7 +119,17 @@ const claim = async (context: StartContext): Promise<unknown> => {
       operation: operation.id,
       epoch: before.epoch + 1,
       bootId: toUuid(randomHex(core.random, BOOT_ID_BYTES)),
-      ...{ startedAt: null, finishedAt: null, exitCode: null, signal: null, error: null, timings: {}, vmm: null },
+      ...{
+        startedAt: null,
+        finishedAt: null,
+        exitCode: null,
+        signal: null,
+        error: null,
+        timings: {},
+        startPath: null,
+        startReason: null,
+        vmm: null,
+      },
     },
     { from: [...STARTABLE_STATES], caller: operation },
   );
@@ -142,16 +154,16 @@ const boot = async (context: StartContext): Promise<unknown> => {
   await endBoot(context);
   const record = requireRecord(context);
   context.files ??= await prepareFiles(core, record, bareWork(operation));
-  const { booted, steps } = await bootVm({ core, record, operation, stopwatch }, context.files);
+  const { booted, report } = await bootVm({ core, record, operation, stopwatch }, context.files);
   context.booted = booted;
-  context.steps = steps;
-  return { vmm: booted.vmm.ref, steps };
+  context.report = report;
+  return { vmm: booted.vmm.ref, report };
 };
 
 const takeUpBoot = async (context: StartContext, output: unknown): Promise<void> => {
-  const { vmm, steps } = output as { vmm: VmmRef; steps: Readonly<Record<string, number>> };
+  const { vmm, report = NO_REPORT } = output as { vmm: VmmRef; report?: StartReport };
   const record = requireRecord(context);
-  context.steps = steps;
+  context.report = report;
   context.booted = await readoptVm(context.core, record, vmm);
   if (context.booted === null) {
     throw new KilnError("VM_DIED", `the VM ${record.name} ended while the daemon was away`, { object: record.name });
@@ -204,11 +216,13 @@ const takeUpCommand = async (context: StartContext): Promise<void> => {
 
 /** From here on the VM runs, and somebody follows it to its end. */
 const goLive = async (context: StartContext): Promise<void> => {
-  const { core, id, stopwatch, steps, isResumed } = context;
+  const { core, id, stopwatch, report, isResumed } = context;
   if (core.running.get(id) !== null) return;
   const [record, booted] = [requireRecord(context), requireBooted(context)];
   if (record.state === "starting") {
-    core.vms.change(id, { state: "running", startedAt: nowIso(core), timings: stopwatch.end(steps) }, { from: ["starting"] });
+    const { path: startPath, reason: startReason, steps } = report;
+    const live = { state: "running" as const, startedAt: nowIso(core), startPath, startReason, timings: stopwatch.end(steps) };
+    core.vms.change(id, live, { from: ["starting"] });
   }
   const takenOverMs = isResumed ? core.clock.monotonicMs() : null;
   const run = createRun({ id, name: record.name, epoch: record.epoch, takenOverMs, ...booted });

@@ -12,6 +12,7 @@ export interface HomeUsage {
   content(): Promise<readonly (Measured & { digest: string })[]>;
   rootfs(): Promise<readonly (Measured & { key: string })[]>;
   kernels(): Promise<readonly (Measured & { key: string })[]>;
+  preboots(): Promise<readonly (Measured & { key: string })[]>;
   vms(): Promise<readonly (Measured & { id: string })[]>;
   /** The database, logs, caches, and the directories themselves. */
   other(): Promise<readonly (Measured & { name: string })[]>;

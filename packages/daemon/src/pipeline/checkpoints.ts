@@ -5,6 +5,8 @@ export const CHECKPOINTS = [
   "rootfs.published",
   "kernel.begun",
   "kernel.published",
+  "preboot.begun",
+  "preboot.published",
   "start.booted",
   "start.connected",
 ] as const;

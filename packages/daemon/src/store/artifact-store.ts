@@ -1,6 +1,7 @@
 import { type EventDraft, KilnError } from "@kiln/protocol";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
+import type { PrebootRecord, PrebootStore } from "../snapshots/preboot.ts";
 import { type Database, declareWrite, type Run, type Tell } from "./database.ts";
 
 const PUT_IMAGE = declareWrite("image.put");
@@ -12,6 +13,9 @@ const REMOVE_UNUSED_ROOTFS = declareWrite("rootfs.removeUnused");
 const PUT_KERNEL = declareWrite("kernel.put");
 const FORGET_KERNEL = declareWrite("kernel.forget");
 
+const PUT_PREBOOT = declareWrite("preboot.put");
+const FORGET_PREBOOT = declareWrite("preboot.forget");
+
 /** Records that this process wrote itself; their shape is their type. */
 const parseRecord = <Kind>(row: Record<string, unknown> | undefined): Kind | null =>
   row === undefined ? null : (JSON.parse(String(row["record"])) as Kind);
@@ -22,7 +26,7 @@ const parseImage = (row: Record<string, unknown> | undefined): ImageRecord | nul
   return record === null ? null : { ...record, root: record.root ?? record.image.manifestDigest };
 };
 
-export class SqliteArtifactStore implements ImageStore, KernelStore {
+export class SqliteArtifactStore implements ImageStore, KernelStore, PrebootStore {
   readonly #database: Database;
   /** What the records say, parsed once: this process is their only writer. */
   readonly #images = new Map<string, ImageRecord>();
@@ -155,6 +159,29 @@ export class SqliteArtifactStore implements ImageStore, KernelStore {
     this.#kernels = null;
     this.#database.write(FORGET_KERNEL, (run, tell) => {
       if (run("DELETE FROM kernels WHERE key = ?", key) > 0) tell({ type: "kernel.removed", subject: name, data: { id: key } });
+    });
+  }
+
+  putPreboot(record: PrebootRecord): void {
+    const values = [record.key, record.createdAt, JSON.stringify(record)];
+    this.#database.write(PUT_PREBOOT, (run, tell) => {
+      run("INSERT OR REPLACE INTO preboots (key, created_at, record) VALUES (?, ?, ?)", ...values);
+      const { key, cpus, memoryBytes, diskBytes } = record;
+      tell({ type: "preboot.built", subject: key, data: { id: key, cpus, memoryBytes, diskBytes } });
+    });
+  }
+
+  getPreboot(key: string): PrebootRecord | null {
+    return parseRecord<PrebootRecord>(this.#database.get("SELECT record FROM preboots WHERE key = ?", key));
+  }
+
+  listPreboots(): readonly PrebootRecord[] {
+    return this.#list<PrebootRecord>("SELECT record FROM preboots ORDER BY created_at DESC, key");
+  }
+
+  forgetPreboot(key: string, reason: string): void {
+    this.#database.write(FORGET_PREBOOT, (run, tell) => {
+      if (run("DELETE FROM preboots WHERE key = ?", key) > 0) tell({ type: "preboot.removed", subject: key, data: { id: key, reason } });
     });
   }
 

@@ -33,6 +33,7 @@ const MIGRATIONS: readonly string[] = [
      key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, begun_at INTEGER NOT NULL, answer TEXT
    ) STRICT;
    CREATE INDEX requests_begun ON requests (begun_at);`,
+  `CREATE TABLE preboots (key TEXT PRIMARY KEY, created_at TEXT NOT NULL, record TEXT NOT NULL) STRICT;`,
 ];
 
 /** One kind of write, with a place before it and one after it at which a test can end the daemon. */

@@ -80,14 +80,18 @@ export class DirectoryUsage {
     return measureIn(this.#paths.kernels, (name) => ({ key: name }));
   }
 
+  preboots(): Promise<(Measured & { key: string })[]> {
+    return measureIn(this.#paths.preboots, (name) => ({ key: name }));
+  }
+
   vms(): Promise<(Measured & { id: string })[]> {
     return measureIn(this.#paths.vms, (name) => ({ id: name }));
   }
 
   /** Each other entry of the home, and the blocks of the directories themselves. */
   async other(): Promise<(Measured & { name: string })[]> {
-    const { home, content, rootfs, kernels, vms } = this.#paths;
-    const counted = [content, rootfs, kernels, vms];
+    const { home, content, rootfs, kernels, preboots, vms } = this.#paths;
+    const counted = [content, rootfs, kernels, preboots, vms];
     const entries = (await namesIn(home)).filter((name) => !counted.includes(join(home, name)));
     const others = await Promise.all(entries.map(async (name) => ({ ...(await measure(join(home, name))), name })));
     const directories = await Promise.all([home, ...counted, join(content, "sha256")].map(ownBlocks));

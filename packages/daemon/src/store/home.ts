@@ -5,7 +5,7 @@ import { type FileLock, identifyProcess, makeDirectories, processState, publishB
 import { z } from "zod";
 
 /** The directories of a home, all 0700. */
-const DIRECTORIES = ["content", "rootfs", "kernels", "vms", "staging", "cache"] as const;
+const DIRECTORIES = ["content", "rootfs", "kernels", "preboots", "vms", "staging", "cache"] as const;
 
 export interface HomePaths {
   readonly home: string;
@@ -17,6 +17,7 @@ export interface HomePaths {
   readonly content: string;
   readonly rootfs: string;
   readonly kernels: string;
+  readonly preboots: string;
   readonly vms: string;
   readonly staging: string;
   readonly cache: string;
@@ -35,6 +36,7 @@ export const homePaths = (home: string): HomePaths => ({
   content: join(home, "content"),
   rootfs: join(home, "rootfs"),
   kernels: join(home, "kernels"),
+  preboots: join(home, "preboots"),
   vms: join(home, "vms"),
   staging: join(home, "staging"),
   cache: join(home, "cache"),

@@ -17,6 +17,9 @@ const draft = (id: string, name: string): Omit<VmRecord, "slot"> => ({
   ...{
     network: { mode: "none", mac: null },
     labels: {},
+    startMode: "auto",
+    startPath: null,
+    startReason: null,
     ports: [],
     autoRemove: false,
     createdAt: "2026-01-01T00:00:00.000Z",

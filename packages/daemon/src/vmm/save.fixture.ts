@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadSealedMemory, mapMemory } from "../host/sealed-memory.ts";
+import { loadSealedMemory, mapMemory } from "../content/sealed-memory.ts";
 import type { AgentSession } from "../vms/agent.port.ts";
 import type { Driver, SavedVmm, Vmm, VmmSpec } from "../vms/driver.port.ts";
 

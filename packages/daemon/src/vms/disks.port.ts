@@ -4,7 +4,10 @@ import type { VmId } from "@kiln/protocol";
 export interface VmDisks {
   directory(id: VmId): string;
   writableDiskPath(id: VmId): string;
-  /** Makes the directory and, where it is missing, the writable disk; whole or not at all. Throws DISK_FULL. */
+  /**
+   * Makes the directory and, before the first boot, the writable disk; whole or not at all. Throws DISK_FULL, and
+   * ARTIFACT_DAMAGED where a disk that was there is not, or is another: a VM does not lose what it wrote without a word.
+   */
   prepare(id: VmId, options: { diskBytes: number; signal: AbortSignal }): Promise<void>;
   /** Removes the directory with all that is in it. Idempotent. */
   remove(id: VmId): Promise<void>;

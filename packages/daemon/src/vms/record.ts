@@ -1,4 +1,4 @@
-import { KilnError, NETWORK_MODES, VM_STATES, type VmId, type VmState, type VmView } from "@kiln/protocol";
+import { KilnError, NETWORK_MODES, START_MODES, START_PATHS, VM_STATES, type VmId, type VmState, type VmView } from "@kiln/protocol";
 import { z } from "zod";
 import type { VmmRef } from "./driver.port.ts";
 import { GUEST_NETWORK } from "./network.port.ts";
@@ -24,6 +24,8 @@ const vmRecord = z.strictObject({
   stopSignal: z.string(),
   tty: z.object({ rows: z.int(), cols: z.int() }).nullable(),
   stdin: z.boolean(),
+  /** Which way it is to start: "auto" is the fastest that is there. */
+  startMode: z.enum(START_MODES).default("auto"),
   cpus: z.int(),
   memoryBytes: z.int(),
   diskBytes: z.int(),
@@ -44,6 +46,9 @@ const vmRecord = z.strictObject({
   signal: z.string().nullable(),
   error: z.object({ code: z.string(), detail: z.string() }).nullable(),
   timings: z.record(z.string(), z.number()),
+  /** Which way it was started last, and why not the faster one. */
+  startPath: z.enum(START_PATHS).nullable().default(null),
+  startReason: z.string().nullable().default(null),
   vmm: z
     .object({
       driver: z.string(),
@@ -120,7 +125,8 @@ export const toVmView = (record: VmRecord): VmView => ({
   pid: record.vmm?.identity.pid ?? null,
   epoch: record.epoch,
   bootId: record.bootId,
-  startPath: record.startedAt === null ? null : "cold",
+  startPath: record.startedAt === null ? null : (record.startPath ?? "cold"),
+  startReason: record.startReason,
   timings: record.timings,
   network: {
     ...record.network,

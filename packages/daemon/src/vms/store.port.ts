@@ -15,6 +15,8 @@ export type VmChange = Partial<
     | "signal"
     | "error"
     | "timings"
+    | "startPath"
+    | "startReason"
     | "vmm"
     | "driver"
     | "rootfsDigest"

@@ -22,6 +22,8 @@ export const EVENT_TYPES = [
   "rootfs.removed",
   "kernel.built",
   "kernel.removed",
+  "preboot.built",
+  "preboot.removed",
   /** Files that no record needed are gone. */
   "content.swept",
   /** The system was not what the records said, and now they agree. */

@@ -16,6 +16,8 @@ export const OPERATION_KINDS = [
   "blob.fetch",
   "rootfs.build",
   "kernel.build",
+  "kernel.warm",
+  "preboot.build",
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 

@@ -10,6 +10,12 @@ export type VmState = (typeof VM_STATES)[number];
 export const NETWORK_MODES = ["user", "none", "user-open"] as const;
 export type NetworkMode = (typeof NETWORK_MODES)[number];
 
+/** Ways to a running VM, the slowest first. */
+export const START_PATHS = ["cold", "preboot", "pool", "snapshot", "template"] as const;
+/** What can be asked for; auto is the fastest that is there. */
+export const START_MODES = ["auto", "cold", "preboot"] as const;
+export type StartMode = (typeof START_MODES)[number];
+
 const name = z
   .string()
   .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, "a name has a-z, 0-9 and inner hyphens: it is the VM's hostname")
@@ -48,6 +54,7 @@ export const createVmRequest = z.strictObject({
   network: z.enum(NETWORK_MODES).default("user"),
   /** Ports of the guest at addresses of the host. */
   ports: z.array(portRequest).max(LIMITS.ports).default([]),
+  startMode: z.enum(START_MODES).default("auto"),
   labels: labels.default({}),
   /** The VM is deleted when it ends. */
   autoRemove: z.boolean().default(false),
@@ -83,7 +90,9 @@ export const vmView = z.object({
   pid: z.int().nullable(),
   epoch: z.int(),
   bootId: z.string().nullable(),
-  startPath: z.enum(["cold", "preboot", "pool", "snapshot", "template"]).nullable(),
+  startPath: z.enum(START_PATHS).nullable(),
+  /** Why it was not started a faster way; null where it was, or has not been started. */
+  startReason: z.string().nullable(),
   timings: z.record(z.string(), z.number()),
   network: z.object({
     mode: z.string(),

@@ -27,6 +27,7 @@ export const aVm = (fields: Partial<VmView> = {}): VmView => ({
   epoch: 1,
   bootId: "b",
   startPath: "cold",
+  startReason: null,
   timings: {},
   network: { mode: "none", mac: null, address: null, ports: [] },
   health: null,

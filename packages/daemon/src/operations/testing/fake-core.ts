@@ -161,6 +161,7 @@ const composeFake = (parts: {
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
     driver: new FakeDriver(host),
+    preboots: null,
     networks: NO_NETWORKS,
     agent: createAgentConnector({ clock, random }),
     running: new RunningVms(),
@@ -183,7 +184,7 @@ const fakeConfig = (root: string, options: FakeCoreOptions) =>
     argv: ["--home", root, "--driver", "fake"],
     env: { KILN_MEMORY_BYTES: String(options.memoryBytes ?? 1024 * 512 * MIB) },
     host: { cpus: 2, memoryBytes: 1, uid: 1000 },
-    defaults: { home: root, agentPath: "" },
+    defaults: { home: root, agentPath: "", helperPath: "" },
   });
 
 const fakeSource = (counts: FakeCore["counts"], pull: () => Promise<void>): ImageSource => ({

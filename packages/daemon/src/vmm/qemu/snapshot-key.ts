@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { release, version } from "node:os";
 import { join } from "node:path";
+import { hasCode } from "@kiln/std/node";
 import { TOOL_PATH } from "../../host/confined.ts";
 import type { VmmShape } from "../../vms/driver.port.ts";
 import { type Accel, qemuArguments } from "./args.ts";
@@ -24,10 +25,13 @@ export const snapshotKey = async (shape: VmmShape, qemu: { binary: string; versi
 /** A package's upgrade may keep the version's first three numbers. */
 const identifyBinary = async (binary: string): Promise<unknown> => {
   for (const directory of binary.includes("/") ? [""] : TOOL_PATH.split(":")) {
-    const path = await realpath(join(directory, binary)).catch(() => null);
-    if (path === null) continue;
-    const { size, mtimeMs, ino } = await stat(path);
-    return { path, size, mtimeMs, ino };
+    try {
+      const path = await realpath(join(directory, binary));
+      const { size, mtimeMs, ino } = await stat(path);
+      return { path, size, mtimeMs, ino };
+    } catch (error) {
+      if (!hasCode(error, "ENOENT", "ENOTDIR")) throw error;
+    }
   }
   return null;
 };
