@@ -25,6 +25,10 @@ test("an event is a line: time, what, to what, and the details; what a guest mad
     renderEvent(event({ type: "truncated", data: { missing: 3 } })),
     "2026-11-21T10:00:00.000Z truncated: events before number 8 are forgotten",
   );
+  assert.equal(
+    renderEvent(event({ type: "truncated", data: { since: 99, missing: 0 } })),
+    "2026-11-21T10:00:00.000Z truncated: there is no event number 99 here; what follows is behind number 7",
+  );
 });
 
 test("events --json prints one object a line, and the flags reach the daemon as they are meant", async () => {

@@ -18,9 +18,15 @@ const isError = (value: unknown): value is { readonly detail: string } =>
 /** What says nothing in a line: what is not there, and lists, which `--json` has. */
 const isShown = (value: unknown): boolean => value !== null && value !== undefined && !Array.isArray(value);
 
+/** A home that was made anew, or came back from a copy, has not got as far as its clients. */
+const describeGap = (seq: number, since: unknown): string =>
+  typeof since === "number" && since > seq
+    ? `there is no event number ${since} here; what follows is behind number ${seq}`
+    : `events before number ${seq + 1} are forgotten`;
+
 /** docker's line: time, what happened, to what, and the details in brackets. */
 export const renderEvent = ({ time, type, subject, data, seq }: KilnEvent): string => {
-  if (type === "truncated") return `${time} truncated: events before number ${seq + 1} are forgotten`;
+  if (type === "truncated") return `${time} truncated: ${describeGap(seq, data["since"])}`;
   const details = Object.entries(data).filter(([, value]) => isShown(value));
   const words = details.map(([name, value]) => `${name}=${textOf(value)}`).join(", ");
   return escapeControl(`${time} ${type} ${isKey(subject) ? textOf(subject) : subject}${words === "" ? "" : ` (${words})`}`);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { test } from "node:test";
-import { createVmRequest, pullImageRequest } from "@kiln/protocol";
+import { createVmRequest, pullImageRequest, type VmId } from "@kiln/protocol";
 import { beginCreateVm } from "./create-vm.ts";
 import { adoptVms } from "./adopt-vms.ts";
 import { beginPullImage } from "./images.ts";
@@ -180,6 +181,20 @@ test("I22 deleting works in every state, twice, and while a start is in flight",
   assert.deepEqual(fake.core.vms.list(), []);
   assert.equal(fake.host.machines.size, 0);
   assert.ok(ids.every((id) => !existsSync(fake.core.disks.directory(id))));
+});
+
+test("I7 a VM whose disk someone removed by hand does not start with an empty one, and can be removed", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  await fake.ended(beginStopVm(fake.core, "web", { timeoutMs: 1000, ...NOBODY }));
+  const id = fake.core.vms.find("web")?.id ?? ("" as VmId);
+  await rm(fake.core.disks.writableDiskPath(id));
+  const refused = await fake.ended(beginStartVm(fake.core, "web", NOBODY));
+  assert.deepEqual([refused.state, refused.error?.code], ["failed", "ARTIFACT_DAMAGED"]);
+  assert.match(refused.error?.detail ?? "", /disk .* is gone/);
+  assert.deepEqual([fake.vm("web")?.state, fake.core.vms.reserved().memoryBytes], ["failed", 0]);
+  await removeVm(fake.core, id, { force: false });
+  assert.deepEqual(fake.core.vms.list(), []);
 });
 
 test("I22 a VM whose directory and process someone removed by hand is deleted all the same", async () => {

@@ -9,10 +9,10 @@ const [INSERT, UPDATE, TRIM] = [declareWrite("operation.insert"), declareWrite("
 const FORGET_KEY = declareWrite("operation.forgetKey");
 
 /** Operations of the first version have no parent and no waits. */
-const parseRow = (row: Record<string, unknown>): OperationView => ({
-  ...{ parent: null, waits: [] },
-  ...(JSON.parse(String(row["record"])) as Omit<OperationView, "parent" | "waits">),
-});
+const parseRow = (row: Record<string, unknown>): OperationView => {
+  const view = JSON.parse(String(row["record"])) as Omit<OperationView, "parent" | "waits"> & Partial<OperationView>;
+  return { ...view, parent: view.parent ?? null, waits: view.waits ?? [] };
+};
 
 interface Insert {
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;

@@ -2,6 +2,7 @@ import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { KilnError, type VmId } from "@kiln/protocol";
 import type { VmDisks } from "../vms/disks.port.ts";
+import { isOfLog } from "./vm-log.ts";
 
 export interface DiskWriter {
   /** Writes an empty ext4 with a journal to a new file at `path`. */
@@ -45,6 +46,12 @@ export class DirectoryVmDisks implements VmDisks {
     if (size !== null) {
       throw new KilnError("ARTIFACT_DAMAGED", `the writable disk of the VM ${id} has ${size} bytes instead of ${options.diskBytes}`, {
         ...{ object: id, hint: "remove the VM with `kiln rm -f` and create it again" },
+      });
+    }
+    // it has booted, and so it had one
+    if ((await readdir(directory)).some(isOfLog)) {
+      throw new KilnError("ARTIFACT_DAMAGED", `the writable disk of the VM ${id} is gone, and with it what the VM had written`, {
+        ...{ object: id, hint: "remove the VM with `kiln rm` and create it again" },
       });
     }
     const { signal, diskBytes } = options;

@@ -213,7 +213,11 @@ const writeEpoch = async (segment: Segment, base: Offsets): Promise<void> => {
   await writeRecord(segment, { kind: EPOCH_RECORD, offset: base.stdout, bytes });
 };
 
-const segmentPath = (directory: string, index: number): string => join(directory, `log.${index}`);
+const SEGMENT = "log.";
+const segmentPath = (directory: string, index: number): string => join(directory, `${SEGMENT}${index}`);
+
+/** A boot begins a log in its VM's directory. */
+export const isOfLog = (name: string): boolean => name.startsWith(SEGMENT);
 
 const WRITE_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW;

@@ -15,7 +15,7 @@ export const explainVm = (core: Core, vm: VmRecord): Explanation => {
   return {
     ...{ kind: "vm", id: vm.id, name: vm.name, state: vm.state },
     summary: [
-      describeState(vm, history.nowMs),
+      describeState(vm, { nowMs: history.nowMs, isIdle }),
       ...describeWork(own, { waits, joined }),
       ...(isIdle ? describeRoom(core, vm) : []),
       describeDisk(vm, own),
@@ -32,13 +32,14 @@ const errorOf = ({ state, error }: VmRecord, failed: OperationView | undefined):
   return failed?.error?.detail === error.detail ? failed.error : { ...error, hint: "", causes: [] };
 };
 
-const describeState = ({ state, name, error, startedAt, finishedAt, exitCode, signal, epoch }: VmRecord, nowMs: number): string => {
+const describeState = (vm: VmRecord, { nowMs, isIdle }: { nowMs: number; isIdle: boolean }): string => {
+  const { state, name, error, startedAt, finishedAt, exitCode, signal, epoch } = vm;
   if (state === "failed") return `${name} failed: ${error?.detail ?? "nobody knows why"}.`;
   if (state === "exited") return `${name} ended ${signal === null ? `with exit code ${exitCode}` : `by ${signal}`} at ${finishedAt}.`;
   if (state === "running" && startedAt !== null) {
     return `${name} has run for ${Math.round((nowMs - Date.parse(startedAt)) / 1000)} s, in its ${ordinal(epoch)} boot.`;
   }
-  if (state === "created") return `${name} is there and was not started.`;
+  if (state === "created") return `${name} is there and ${isIdle ? "was not started" : "does not run yet"}.`;
   return `${name} is ${state}.`;
 };
 

@@ -35,6 +35,7 @@ test("a VM that waits in line: its place, how long, and the room there is; when 
     assert.deepEqual([waits.length, wait?.for, wait?.position, wait?.state, wait?.operation.id], [1, "capacity", 2, "waiting", four.id]);
     assert.ok((wait?.ms ?? 0) >= 15, String(wait?.ms));
     assert.match(summary.join("\n"), /vm\.create \(op_[0-9a-f]+\) waits for memory and CPUs, 1 in front of it, for \d+ ms/);
+    assert.equal(subject !== four.id, summary[0] === "four is there and does not run yet.");
     assert.deepEqual(capacity?.memoryBytes, { total: 1024 * MIB, reserved: 1024 * MIB, wanted: 512 * MIB });
     assert.equal(capacity?.waiting, 2);
   }
