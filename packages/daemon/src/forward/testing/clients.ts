@@ -26,6 +26,7 @@ export const talk = async (port: number, bytes: string | Uint8Array, host = "127
 export const endOf = async (socket: Socket): Promise<string | null> => {
   let code: string | null = null;
   socket.on("error", (error) => (code = "code" in error ? String(error.code) : error.message));
+  socket.once("end", () => socket.end());
   socket.resume();
   if (!socket.closed) await new Promise((resolve) => socket.once("close", resolve));
   return code;
