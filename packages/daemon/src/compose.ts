@@ -152,14 +152,16 @@ const createRegistrySource = (parts: { shelf: ContentStore; paths: HomePaths; ve
 /** The uid below that of the driver's own trials: no VM has it. */
 const PREBOOT_UID_BELOW_BASE = 2;
 
-const createPreboots = (config: Config, parts: Omit<PrebootParts, "uid" | "retryMs">): Preboots | null => {
+const createPreboots = (config: Config, parts: Omit<PrebootParts, "uid" | "retryMs" | "buildMs">): Preboots | null => {
   if (!config.preboot || !parts.driver.capabilities.memorySnapshot) return null;
   const uid = config.uidBase === null ? null : config.uidBase - PREBOOT_UID_BELOW_BASE;
-  return new Preboots({ ...parts, uid, retryMs: OPERATION_LIMITS.prebootRetryMs });
+  return new Preboots({ ...parts, uid, retryMs: OPERATION_LIMITS.prebootRetryMs, buildMs: config.bootTimeoutMs });
 };
 
 export const createDriver = (config: Config, paths: HomePaths): Driver =>
-  config.driver === "fake" ? new FakeDriver() : new QemuDriver({ cacheDir: paths.cache, stagingDir: paths.staging, clock: systemClock });
+  config.driver === "fake"
+    ? new FakeDriver()
+    : new QemuDriver({ cacheDir: paths.cache, stagingDir: paths.staging, helper: config.helperPath, clock: systemClock });
 
 const createAdmission = (config: Config, paths: HomePaths, database: Database): Pick<Core, "vms" | "admission" | "capacity"> => {
   const { blocks, bsize } = statfsSync(paths.home);

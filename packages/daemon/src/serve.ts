@@ -106,7 +106,7 @@ const sweepArtifacts = async (core: Core, paths: HomePaths): Promise<void> => {
   const usage = new DirectoryUsage(paths);
   const orphans = [
     ...(await usage.rootfs()).filter(({ key }) => core.images.getRootfs(key) === null),
-    ...(await usage.preboots()).filter(({ key }) => core.preboots?.has(key) !== true),
+    ...(await usage.preboots()).filter(({ key }) => core.preboots?.has(key) === false),
     ...(await usage.kernels()).filter(({ key }) => core.kernels.getKernel(key) === null),
   ];
   for (const { path } of orphans) {

@@ -14,6 +14,7 @@ const [MEMORY, STATE] = ["memory", "state"] as const;
 const BLOCK_BYTES = 512;
 
 interface Loaded {
+  readonly key: string;
   readonly memory: SealedMemory;
   users: number;
   usedAt: number;
@@ -31,6 +32,7 @@ export class PrebootDirectory implements PrebootFiles, AsyncDisposable {
   readonly #program: string;
   readonly #known = new KnownFiles();
   readonly #loading = new SingleFlight<string, Loaded>();
+  /** By the memory's hash: a snapshot that was built again under its key is another. */
   readonly #loaded = new Map<string, Loaded>();
   #uses = 0;
 
@@ -91,44 +93,55 @@ export class PrebootDirectory implements PrebootFiles, AsyncDisposable {
     if (!(await this.#known.isWhole({ path, ...state, fingerprint: null }, options))) {
       throw new KilnError("ARTIFACT_DAMAGED", `the pre-boot snapshot ${key} is missing or damaged`, { object: key });
     }
-    const loaded = this.#loaded.get(key) ?? (await this.#loading.run(key, ({ signal }) => this.#load(record, signal), options));
-    loaded.users += 1;
-    loaded.usedAt = this.#uses += 1;
+    const loaded = await this.#hold(record, options);
     let isHeld = true;
     return {
-      memory: loaded.memory.descriptor,
-      state: path,
+      ...{ record, memory: loaded.memory.descriptor, state: path },
       [Symbol.dispose]: () => {
-        if (isHeld) loaded.users -= 1;
+        if (!isHeld) return;
         isHeld = false;
+        loaded.users -= 1;
+        if (loaded.users === 0 && this.#loaded.get(record.map.sha256) !== loaded) void loaded.memory[Symbol.asyncDispose]();
       },
     };
   }
 
-  async #load(record: PrebootRecord, signal: AbortSignal): Promise<Loaded> {
-    const known = this.#loaded.get(record.key);
-    if (known !== undefined) return known;
-    const path = join(this.path(record.key), MEMORY);
-    const memory = await loadSealedMemory({ path, map: record.map }, { program: this.#program, signal });
-    const loaded = { memory, users: 0, usedAt: 0 };
-    await this.#makeRoom();
-    this.#loaded.set(record.key, loaded);
-    return loaded;
-  }
-
-  /** A memory that a VMM has mapped stays with it. */
-  async #makeRoom(): Promise<void> {
-    const idle = [...this.#loaded].filter(([, { users }]) => users === 0).toSorted(([, one], [, other]) => one.usedAt - other.usedAt);
-    for (const [key, { memory }] of idle.slice(0, Math.max(0, this.#loaded.size + 1 - CONTENT_LIMITS.loadedPreboots))) {
-      this.#loaded.delete(key);
-      await memory[Symbol.asyncDispose]();
+  async #hold(record: PrebootRecord, options: { signal: AbortSignal }): Promise<Loaded> {
+    const id = record.map.sha256;
+    for (;;) {
+      const loaded = this.#loaded.get(id) ?? (await this.#loading.run(id, ({ signal }) => this.#load(record, signal), options));
+      // another may have been given its room while this waited for the turn
+      if (this.#loaded.get(id) !== loaded) continue;
+      loaded.users += 1;
+      loaded.usedAt = this.#uses += 1;
+      return loaded;
     }
   }
 
+  async #load({ key, map }: PrebootRecord, signal: AbortSignal): Promise<Loaded> {
+    const known = this.#loaded.get(map.sha256);
+    if (known !== undefined) return known;
+    const path = join(this.path(key), MEMORY);
+    const memory = await loadSealedMemory({ path, map }, { program: this.#program, signal });
+    this.#makeRoom();
+    const loaded = { key, memory, users: 0, usedAt: this.#uses };
+    this.#loaded.set(map.sha256, loaded);
+    return loaded;
+  }
+
+  #makeRoom(): void {
+    const idle = [...this.#loaded].filter(([, { users }]) => users === 0).toSorted(([, one], [, other]) => one.usedAt - other.usedAt);
+    for (const [id, loaded] of idle.slice(0, Math.max(0, this.#loaded.size + 1 - CONTENT_LIMITS.loadedPreboots))) this.#letGo(id, loaded);
+  }
+
+  /** What a VMM has mapped stays with it; who is about to start from it closes it. */
+  #letGo(id: string, loaded: Loaded): void {
+    this.#loaded.delete(id);
+    if (loaded.users === 0) void loaded.memory[Symbol.asyncDispose]();
+  }
+
   removeNow(key: string): void {
-    const loaded = this.#loaded.get(key);
-    this.#loaded.delete(key);
-    if (loaded?.users === 0) void loaded.memory[Symbol.asyncDispose]();
+    for (const [id, loaded] of this.#loaded) if (loaded.key === key) this.#letGo(id, loaded);
     rmSync(this.path(key), { recursive: true, force: true });
   }
 

@@ -53,6 +53,7 @@ export const loadSealedMemory = async (
   await using undo = new AsyncDisposableStack();
   const child = spawn(program, ["memory", String(map.bytes)], { stdio: ["pipe", "pipe", "pipe"], env: {} });
   undo.defer(() => endChild(child));
+  child.stdin.on("error", () => undefined); // its end is noticed by what it says
   const said = readStderr(child);
   if (child.pid === undefined) {
     const [cause] = (await once(child, "error")) as [Error];

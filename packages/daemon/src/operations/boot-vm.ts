@@ -79,7 +79,8 @@ export const bootVm = async (boot: Boot, files: VmFiles): Promise<Booted> => {
   if (typeof restored !== "string") return restored;
   const booted = await inTime(boot, (within) => startGuest(boot, { files, from: null }, within));
   permit[Symbol.dispose]();
-  if (record.startMode === "auto") warmBehind(core, shapeOf(record, files), chosen.path === "preboot" ? restored : null);
+  const distrusted = chosen.path === "preboot" ? { record: chosen.saved.record, reason: restored } : null;
+  if (record.startMode === "auto") warmBehind(core, shapeOf(record, files), distrusted);
   return { booted: booted.booted, report: { path: "cold", reason: restored, steps: booted.steps } };
 };
 

@@ -100,7 +100,7 @@ const findOrphans = async (core: Core, usage: HomeUsage, found: Found): Promise<
     ...found.blobs.filter(({ digest }) => found.users.of(digest) === 0 && !core.leases.isHeld(digest)),
     ...found.rootfs.filter(({ key }) => core.images.getRootfs(key) === null),
     ...found.kernels.filter(({ key }) => core.kernels.getKernel(key) === null),
-    ...found.preboots.filter(({ key }) => core.preboots?.has(key) !== true),
+    ...found.preboots.filter(({ key }) => core.preboots?.has(key) === false),
     ...found.vms.filter(({ id }) => !known.has(id)),
   ];
   // what was removed while it was measured is none

@@ -1,7 +1,7 @@
 import { asKilnError, KilnError } from "@kiln/protocol";
-import type { PrebootShape } from "../pipeline/preboots.ts";
+import type { Preboots, PrebootShape } from "../pipeline/preboots.ts";
 import type { WorkOptions } from "../pipeline/work.port.ts";
-import type { OpenPreboot } from "../snapshots/preboot.ts";
+import type { OpenPreboot, PrebootRecord } from "../snapshots/preboot.ts";
 import type { VmRecord } from "../vms/record.ts";
 import type { VmFiles } from "./boot-vm.ts";
 import type { Core } from "./core.ts";
@@ -23,19 +23,31 @@ export const chooseStart = async (core: Core, record: VmRecord, about: { files: 
   if (record.startMode === "cold") return cold("asked for");
   if (core.preboots === null) return withoutSnapshots(record);
   const shape = shapeOf(record, files);
-  if (record.startMode === "preboot") await core.preboots.ensure(shape, work);
+  if (record.startMode === "preboot") return { path: "preboot", saved: await openBuilt(core.preboots, shape, work), reason: null };
   try {
     const saved = await core.preboots.open(shape, { signal: work.signal });
     if (saved !== null) return { path: "preboot", saved, reason: null };
+    return cold("there was no pre-boot snapshot of this shape yet");
   } catch (error) {
     work.signal.throwIfAborted();
-    if (record.startMode === "preboot") throw error;
     return cold(`the pre-boot snapshot cannot be used: ${asKilnError(error).message}`);
   }
-  if (record.startMode === "auto") return cold("there was no pre-boot snapshot of this shape yet");
-  throw new KilnError("ARTIFACT_DAMAGED", `the pre-boot snapshot for ${record.name} was removed as soon as it was built`, {
-    object: record.name,
-  });
+};
+
+/** One that is missing or damaged is built, once. */
+const openBuilt = async (preboots: Preboots, shape: PrebootShape, work: WorkOptions): Promise<OpenPreboot> => {
+  const open = async (): Promise<OpenPreboot> => {
+    const { key } = await preboots.ensure(shape, work);
+    const saved = await preboots.open(shape, { signal: work.signal });
+    if (saved !== null) return saved;
+    throw new KilnError("ARTIFACT_DAMAGED", `the pre-boot snapshot ${key} was removed as soon as it was built`, { object: key });
+  };
+  try {
+    return await open();
+  } catch (error) {
+    if (!(error instanceof KilnError) || error.code !== "ARTIFACT_DAMAGED") throw error;
+    return open();
+  }
 };
 
 const withoutSnapshots = (record: VmRecord): StartPath => {
@@ -49,12 +61,12 @@ const withoutSnapshots = (record: VmRecord): StartPath => {
  * What the next VM of this shape will start from is built while nobody waits for it. A snapshot that this VM could not
  * start from, and its cold boot could, is not trusted again.
  */
-export const warmBehind = (core: Core, shape: PrebootShape, distrusted: string | null): void => {
+export const warmBehind = (core: Core, shape: PrebootShape, distrusted: { record: PrebootRecord; reason: string } | null): void => {
   const { preboots } = core;
   if (preboots === null) return;
   void (async () => {
     const options = { signal: core.stopping };
-    if (distrusted !== null) await preboots.distrust(shape, distrusted, options);
+    if (distrusted !== null) preboots.distrust(distrusted.record, distrusted.reason);
     await preboots.ensureBehind(shape, options);
     preboots.sweep((key) => core.kernels.getKernel(key) !== null);
   })().catch((error: unknown) => {

@@ -1,5 +1,5 @@
 import { KilnError } from "@kiln/protocol";
-import type { Clock } from "@kiln/std";
+import { type Clock, withDeadline } from "@kiln/std";
 import type { OpenPreboot, PrebootFiles, PrebootRecord, PrebootStore } from "../snapshots/preboot.ts";
 import type { AgentConnector, AgentSession, GuestPreparation } from "../vms/agent.port.ts";
 import type { Driver, Vmm, VmmShape, VmmSpec } from "../vms/driver.port.ts";
@@ -29,7 +29,11 @@ export interface PrebootParts {
   readonly uid: number | null;
   /** After a build that failed, none is begun behind a boot for so long. */
   readonly retryMs: number;
+  /** A build takes no longer: what hangs must not keep others from booting. */
+  readonly buildMs: number;
 }
+
+type PrebootSteps = Parameters<PrebootFiles["build"]>[1];
 
 /** The newest few are kept. */
 const KEPT = 8;
@@ -47,7 +51,10 @@ export class Preboots {
     this.#parts = parts;
   }
 
-  /** One that a VM of this shape can start from now; null where there is none yet. A damaged one is forgotten. */
+  /**
+   * One that a VM of this shape can start from now; null where there is none yet. Throws ARTIFACT_DAMAGED for one that is
+   * not what was saved (I7, I34), which is forgotten.
+   */
   async open(shape: PrebootShape, options: { signal: AbortSignal }): Promise<OpenPreboot | null> {
     const { store, files } = this.#parts;
     const record = store.getPreboot(await this.#key(shape, options));
@@ -55,9 +62,8 @@ export class Preboots {
     try {
       return await files.open(record, options);
     } catch (error) {
-      if (!(error instanceof KilnError) || error.code !== "ARTIFACT_DAMAGED") throw error;
-      this.#remove(record.key, error.message);
-      return null;
+      if (error instanceof KilnError && error.code === "ARTIFACT_DAMAGED") this.distrust(record, error.message);
+      throw error;
     }
   }
 
@@ -65,9 +71,15 @@ export class Preboots {
     return this.#parts.store.getPreboot(key) !== null;
   }
 
-  /** A VM could not be started from it: the next one builds it again. */
-  async distrust(shape: PrebootShape, reason: string, options: { signal: AbortSignal }): Promise<void> {
-    this.#remove(await this.#key(shape, options), reason);
+  /** The newest first; one of an earlier daemon or host may be among them. */
+  shapesOf(kernelKey: string): Pick<PrebootShape, "cpus" | "memoryBytes">[] {
+    const records = this.#parts.store.listPreboots().filter((record) => record.kernelKey === kernelKey);
+    return records.map(({ cpus, memoryBytes }) => ({ cpus, memoryBytes }));
+  }
+
+  /** A VM could not be started from it: the next one builds it again, unless somebody has done so. */
+  distrust({ key, state }: PrebootRecord, reason: string): void {
+    if (this.#parts.store.getPreboot(key)?.state.sha256 === state.sha256) this.#remove(key, reason);
   }
 
   async ensure(shape: PrebootShape, options: WorkOptions): Promise<PrebootRecord> {
@@ -119,13 +131,25 @@ export class Preboots {
   }
 
   async #build(key: string, shape: PrebootShape, context: WorkContext): Promise<PrebootRecord> {
-    const { store, files, clock, checkpoint, admit, driver } = this.#parts;
+    const { store, files, clock, checkpoint, admit, buildMs } = this.#parts;
     const { signal } = context;
     const { kernelKey, cpus, memoryBytes } = shape;
     context.phase("queue");
     using _turn = await admit(signal);
     await checkpoint("preboot.begun");
-    const steps: Parameters<PrebootFiles["build"]>[1] = {
+    const saved = await withDeadline(buildMs, (within) => files.build(key, this.#steps(shape, context, within), { signal: within }), {
+      ...{ signal, clock },
+      onTimeout: () => new KilnError("VM_BOOT_FAILED", `a pre-boot snapshot of ${describeShape(shape)} was not built within ${buildMs} ms`),
+    });
+    await checkpoint("preboot.published");
+    const record = { key, kernelKey, cpus, memoryBytes, ...saved, createdAt: new Date(clock.now()).toISOString() };
+    store.putPreboot(record);
+    return record;
+  }
+
+  #steps(shape: PrebootShape, context: WorkContext, signal: AbortSignal): PrebootSteps {
+    const { driver } = this.#parts;
+    return {
       save: async (target, directory) => {
         context.phase("boot");
         await using guest = own(await driver.bootToSave(this.#spec(shape, directory), target, { signal }));
@@ -143,11 +167,6 @@ export class Preboots {
         await session.ping({ signal });
       },
     };
-    const saved = await files.build(key, steps, { signal });
-    await checkpoint("preboot.published");
-    const record = { key, kernelKey, cpus, memoryBytes, ...saved, createdAt: new Date(clock.now()).toISOString() };
-    store.putPreboot(record);
-    return record;
   }
 
   #spec({ cpus, memoryBytes, kernel }: PrebootShape, directory: string): Omit<VmmSpec, "network"> {

@@ -36,7 +36,7 @@ export interface PrebootStore {
 }
 
 /** A snapshot that VMs can start from until it is let go of. */
-export type OpenPreboot = SavedVmm & Disposable;
+export type OpenPreboot = SavedVmm & Disposable & { readonly record: PrebootRecord };
 
 /** The files of pre-boot snapshots in this home. */
 export interface PrebootFiles {

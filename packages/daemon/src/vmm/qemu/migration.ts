@@ -36,12 +36,9 @@ export class Migration {
       qmp.run("migrate-set-capabilities", { capabilities: CAPABILITIES }, options),
       qmp.run("migrate-incoming", { uri: `fd:${state}` }, options),
     ];
-    const failed = qmp.closed.then(() => {
-      throw new KilnError("VMM_FAILED", "QEMU closed its monitor while it took up a snapshot");
-    });
-    failed.catch(() => undefined);
+    const end = this.#end(qmp, "took up a snapshot");
     await Promise.all(asked);
-    await abortable(Promise.race([this.#done.promise, failed]), options.signal);
+    await abortable(end, options.signal);
     await qmp.run("cont", {}, options);
   }
 
@@ -61,6 +58,8 @@ export class Migration {
     const server = createServer((socket) => accepted.resolve(socket));
     undo.defer(() => rm(path, { force: true }));
     undo.defer(() => closeServer(server));
+    // one that nobody came to read keeps the server open
+    undo.defer(async () => void accepted.promise.then((socket) => socket.destroy()));
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       server.listen(reach.path, resolve);
@@ -68,10 +67,21 @@ export class Migration {
     if (to.uid !== null) await chown(path, to.uid, to.uid);
     await qmp.run("stop", {}, { signal });
     await qmp.run("migrate-set-capabilities", { capabilities: CAPABILITIES }, { signal });
+    const end = this.#end(qmp, "saved its guest");
     await qmp.run("migrate", { uri: `unix:/proc/self/fd/${to.descriptor}/${STATE_SOCKET}` }, { signal });
-    const socket = await abortable(Promise.race([accepted.promise, this.#done.promise.then(() => accepted.promise)]), signal);
+    const socket = await abortable(Promise.race([accepted.promise, end.then(() => accepted.promise)]), signal);
     await pipeline(socket, createWriteStream(to.target, { flags: "w", mode: 0o600 }), { signal });
-    await abortable(this.#done.promise, signal);
+    await abortable(end, signal);
+  }
+
+  /** The migration's end; a QEMU that ends before that has failed. */
+  #end(qmp: QmpClient, action: string): Promise<void> {
+    const gone = qmp.closed.then(() => {
+      throw new KilnError("VMM_FAILED", `QEMU closed its monitor while it ${action}`);
+    });
+    const end = Promise.race([this.#done.promise, gone]);
+    end.catch(() => undefined);
+    return end;
   }
 }
 
