@@ -37,6 +37,8 @@ export interface CrashOperation {
   readonly mayEndWith?: readonly ErrorCode[];
 }
 
+/** The fake driver's VMs start from snapshots only where that is said. */
+const PREBOOT = { KILN_PREBOOT: "on" };
 const VM = ["--disk", "64m", BASE, "--"];
 
 const create = async (home: TestHome, name: string, ...command: string[]): Promise<void> => {
@@ -97,11 +99,18 @@ export const OPERATIONS: readonly CrashOperation[] = [
   },
   {
     name: "daemon start with another agent",
-    prepare: async (home) => writeFile(join(home.path, "cache/agent"), "another agent"),
-    env: { KILN_AGENT: "cache/agent" },
+    prepare: async (home) => {
+      const run = await home.kiln(["run", "--rm", "--start", "preboot", ...VM, "true"], { env: PREBOOT });
+      if (run.code !== 0) throw new Error(`a VM from a snapshot: ${run.stderr}`);
+      await writeFile(join(home.path, "cache/agent"), "another agent");
+    },
+    env: { ...PREBOOT, KILN_AGENT: "cache/agent" },
     command: () => ["daemon", "start"],
     isStart: true,
-    only: { points: /^record\.kernel\./, reason: "it is a daemon's start but for the old kernel that it forgets" },
+    only: {
+      points: /^record\.(kernel|preboot)\./,
+      reason: "it is a daemon's start but for the old kernel and its snapshots, which it forgets",
+    },
     mayEndWith: ["DAEMON_UNREACHABLE"],
   },
   { name: "create", command: () => ["create", ...VM, "true"] },
@@ -120,6 +129,13 @@ export const OPERATIONS: readonly CrashOperation[] = [
   },
   { name: "run -d", command: () => ["run", "-d", ...VM, "true"], mayEndWith: ["VM_DIED"] },
   { name: "run --rm", command: () => ["run", "--rm", ...VM, "echo", "hello"], prints: "hello\n", mayEndWith: ["VM_DIED"] },
+  {
+    name: "run --start preboot",
+    env: PREBOOT,
+    command: () => ["run", "-d", "--start", "preboot", ...VM, "true"],
+    only: { points: /preboot|^publish\./, reason: "it is a run -d but for the snapshot that it builds first" },
+    mayEndWith: ["VM_DIED"],
+  },
   {
     name: "start",
     prepare: (home) => create(home, "web", "true"),
@@ -158,6 +174,12 @@ export const OPERATIONS: readonly CrashOperation[] = [
     prepare: (home) => create(home, "web", "sleep", "1000"),
     before: [["start", "web"]],
     command: () => ["rm", "-f", "web"],
+  },
+  {
+    name: "port add",
+    prepare: (home) => create(home, "web", "true"),
+    command: () => ["port", "add", "web", "18080:80"],
+    only: { points: /^record\.vm\.ports\./, reason: "it is a request like a tag but for the VM's ports" },
   },
   { name: "pull, moved", prepare: pullOld, command: ({ remote }) => ["pull", remote.fresh] },
   {

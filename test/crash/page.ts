@@ -43,8 +43,8 @@ There is a failpoint before and after each step of a saga and each write of a re
 them. Which operation meets which is found by tracing it. Each cell is the command, run by the command line against a daemon of its own with the fake
 driver, in a home of its own, whose daemon ends there with SIGKILL; the command goes on with the next daemon. Then the records are compared with
 what the operating system has: no process and no socket but the daemon's, nothing in staging, \`kiln df\` without orphans and equal to du, no operation and
-no saga left, memory, CPUs and disks reserved for the VMs that are there and for no others, each VM in a final state, each blob, rootfs and kernel of a record
-whole. The command run again has to succeed, and the same has to hold afterwards, and once the daemon has been stopped.
+no saga left, memory, CPUs and disks reserved for the VMs that are there and for no others, each VM in a final state, each blob, rootfs, kernel and
+pre-boot snapshot of a record whole. The command run again has to succeed, and the same has to hold afterwards, and once the daemon has been stopped.
 
 ## How the command ended
 

@@ -5,6 +5,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { OperationView } from "@kiln/protocol";
 import type { ImageRecord, RootfsRecord } from "../../packages/daemon/src/images/records.port.ts";
 import type { KernelRecord } from "../../packages/daemon/src/kernels/records.port.ts";
+import type { PrebootRecord } from "../../packages/daemon/src/snapshots/preboot.ts";
 import type { VmRecord } from "../../packages/daemon/src/vms/record.ts";
 
 export interface Records {
@@ -12,12 +13,13 @@ export interface Records {
   readonly images: readonly ImageRecord[];
   readonly rootfs: readonly RootfsRecord[];
   readonly kernels: readonly KernelRecord[];
+  readonly preboots: readonly PrebootRecord[];
   /** Those that have not ended. */
   readonly operations: readonly OperationView[];
   readonly sagas: readonly { readonly operation: string; readonly saga: string }[];
 }
 
-const NOTHING: Records = { vms: [], images: [], rootfs: [], kernels: [], operations: [], sagas: [] };
+const NOTHING: Records = { vms: [], images: [], rootfs: [], kernels: [], preboots: [], operations: [], sagas: [] };
 const BUSY_MS = 5_000;
 
 export const readRecords = (home: string): Records => {
@@ -31,7 +33,8 @@ export const readRecords = (home: string): Records => {
         .all()
         .map((row) => JSON.parse(String(row["record"])) as Kind);
     return {
-      ...{ vms: read("vms"), images: read("images"), rootfs: read("rootfs"), kernels: read("kernels"), sagas: read("sagas") },
+      ...{ vms: read("vms"), images: read("images"), rootfs: read("rootfs"), kernels: read("kernels") },
+      ...{ preboots: read("preboots"), sagas: read("sagas") },
       operations: read("operations WHERE active = 1"),
     };
   } finally {

@@ -90,6 +90,10 @@ const aboutFiles = async (home: string, records: Records): Promise<string[]> => 
       digest,
       size: fingerprint.size,
     })),
+    ...records.preboots.flatMap(({ key, map, state }) => [
+      { path: join(home, "preboots", key, "memory"), digest: "", size: map.bytes },
+      { path: join(home, "preboots", key, "state"), digest: `sha256:${state.sha256}`, size: state.size },
+    ]),
     ...(await Promise.all(records.kernels.map(({ key }) => kernelFiles(join(home, "kernels", key), key)))).flat(),
   ];
   const damaged = await Promise.all(files.map(isDamaged));
@@ -105,6 +109,7 @@ const kernelFiles = async (directory: string, key: string): Promise<Expected[]> 
 
 interface Expected {
   readonly path: string;
+  /** Empty where the record has none of the file as it is. */
   readonly digest: string;
   readonly size: number | null;
 }
@@ -115,7 +120,7 @@ const HASHED_BYTES = 16 * 2 ** 20;
 const isDamaged = async ({ path, digest, size }: Expected): Promise<boolean> => {
   const found = await ifThere<Stats | null>(stat(path), null);
   if (found === null || !found.isFile() || (size !== null && found.size !== size)) return true;
-  if (found.size > HASHED_BYTES) return false;
+  if (found.size > HASHED_BYTES || digest === "") return false;
   const hash = createHash("sha256").update(await readFile(path));
   return `sha256:${hash.digest("hex")}` !== digest;
 };
