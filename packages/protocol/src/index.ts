@@ -6,6 +6,7 @@ export * from "./schemas/event.ts";
 export * from "./schemas/explanation.ts";
 export * from "./schemas/host.ts";
 export * from "./schemas/image.ts";
+export * from "./schemas/kernel.ts";
 export * from "./schemas/operation.ts";
 export * from "./schemas/port.ts";
 export * from "./schemas/stream.ts";

@@ -10,6 +10,7 @@ import {
   pullImageRequest,
   tagImageRequest,
 } from "./schemas/image.ts";
+import { warmKernelRequest } from "./schemas/kernel.ts";
 import { operationView } from "./schemas/operation.ts";
 import { portRequest, portView } from "./schemas/port.ts";
 import { createVmRequest, killVmRequest, stopVmRequest, vmView } from "./schemas/vm.ts";
@@ -65,6 +66,10 @@ export const ROUTES: readonly Route[] = [
     response: pruneReport,
   }),
   get("/v1/kernels", { summary: "Kernel sets", status: 200, response: z.array(kernelView) }),
+  begin("post", "/v1/kernels/warm", {
+    summary: "Makes the kernel set and the pre-boot snapshot of a shape, from which VMs of that shape start",
+    request: warmKernelRequest,
+  }),
   get("/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
   begin("post", "/v1/images/pull", { summary: "Pulls an image and builds its rootfs", request: pullImageRequest }),
   change("post", "/v1/images/import", {

@@ -1,4 +1,15 @@
-import type { DaemonStatus, DfReport, DoctorReport, Explanation, KernelView, KilnEvent, PruneReport, PruneRequest } from "@kiln/protocol";
+import type {
+  DaemonStatus,
+  DfReport,
+  DoctorReport,
+  Explanation,
+  KernelView,
+  KilnEvent,
+  OperationView,
+  PruneReport,
+  PruneRequest,
+  WarmKernelRequest,
+} from "@kiln/protocol";
 import { systemClock, systemRandom, type Clock, type RandomSource } from "@kiln/std";
 import { ApiClient, type CallOptions } from "./api-client.ts";
 import { type EventOptions, readEvents } from "./event-stream.ts";
@@ -12,7 +23,11 @@ export class Kiln implements Disposable {
   readonly vms: Vms;
   readonly images: Images;
   readonly operations: Operations;
-  readonly kernels: { list(options?: CallOptions): Promise<KernelView[]> };
+  readonly kernels: {
+    list(options?: CallOptions): Promise<KernelView[]>;
+    /** Makes what VMs of a shape start from ahead of the first one. The operation's `result` is the snapshot's key. */
+    warm(request?: WarmKernelRequest, options?: CallOptions): Promise<OperationView>;
+  };
   readonly daemon: {
     status(options?: CallOptions): Promise<DaemonStatus>;
     /** VMs run on. Resolves when the daemon has taken the request, not when it has ended. */
@@ -26,7 +41,10 @@ export class Kiln implements Disposable {
     this.vms = new Vms(api);
     this.images = new Images(api);
     this.operations = new Operations(api);
-    this.kernels = { list: (options) => api.json("GET", "/v1/kernels", options) };
+    this.kernels = {
+      list: (options) => api.json("GET", "/v1/kernels", options),
+      warm: (request = {}, options = {}) => api.json("POST", "/v1/kernels/warm", { json: request, signal: options.signal }),
+    };
     this.daemon = {
       status: (options) => api.json("GET", "/v1/daemon", options),
       stop: async (options) => {

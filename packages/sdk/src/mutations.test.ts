@@ -29,6 +29,7 @@ test("every mutation of the API is one of the SDK's, and carries an idempotency 
   using kiln = new Kiln(new UnixTransport({ socketPath: stub.socketPath }));
   await kiln.daemon.stop();
   await kiln.prune();
+  await kiln.kernels.warm();
   await kiln.images.pull("a");
   await kiln.images.tag("a", "b");
   await kiln.images.remove("a");

@@ -1,6 +1,6 @@
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { renderTable } from "../render/table.ts";
-import { formatAge, formatBytes } from "../render/units.ts";
+import { formatAge, formatBytes, formatShape } from "../render/units.ts";
 
 const spec: CommandSpec = {
   configure: (command) => command.addHelpText("after", examples("kiln kernel ls")),
@@ -15,8 +15,9 @@ const spec: CommandSpec = {
       formatBytes(kernel.sizeBytes),
       formatAge(kernel.createdAt, Date.now()),
       kernel.inUse ? "yes" : "no",
+      [...new Set(kernel.shapes.map(formatShape))].join(", ") || "-",
     ]);
-    return context.print(renderTable(["NAME", "VERSION", "SOURCE", "SIZE", "CREATED", "IN USE"], rows));
+    return context.print(renderTable(["NAME", "VERSION", "SOURCE", "SIZE", "CREATED", "IN USE", "SNAPSHOTS OF"], rows));
   },
 };
 export default spec;

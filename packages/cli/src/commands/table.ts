@@ -58,6 +58,11 @@ export const COMMANDS: readonly CommandEntry[] = [
   { path: ["image", "save"], summary: "Save images to an archive", load: () => import("./image-save.ts") },
   { path: ["image", "prune"], summary: "Remove what no image needs", load: () => import("./image-prune.ts") },
   { path: ["kernel", "ls"], aliases: ["list"], summary: "List kernels", load: () => import("./kernel-list.ts") },
+  {
+    path: ["kernel", "warm"],
+    summary: "Make ahead what VMs of a shape start from",
+    load: () => import("./kernel-warm.ts"),
+  },
   { path: ["op", "ls"], aliases: ["list"], summary: "List operations", load: () => import("./operation-list.ts") },
   { path: ["op", "inspect"], summary: "Show everything about operations, as JSON", load: () => import("./operation-inspect.ts") },
   { path: ["op", "watch"], summary: "Follow an operation to its end", load: () => import("./operation-watch.ts") },

@@ -7,6 +7,10 @@ export const formatBytes = (bytes: number): string => {
   return `${Number.isInteger(value) || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[power] ?? "B"}`;
 };
 
+/** For example "1 CPU and 512 MiB". */
+export const formatShape = ({ cpus, memoryBytes }: { readonly cpus: number; readonly memoryBytes: number }): string =>
+  `${cpus} CPU${cpus === 1 ? "" : "s"} and ${formatBytes(memoryBytes)}`;
+
 const SPANS = [
   ["day", 86_400],
   ["hour", 3_600],

@@ -1,11 +1,13 @@
 import { Hono } from "hono";
-import { pruneRequest } from "@kiln/protocol";
+import { pruneRequest, warmKernelRequest } from "@kiln/protocol";
 import { explain } from "../operations/explain/explain.ts";
 import { prune } from "../operations/prune.ts";
 import { listKernels, reportStatus } from "../operations/report.ts";
 import { reportDf } from "../operations/report-df.ts";
+import { beginWarmKernel } from "../operations/warm-kernel.ts";
+import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
-import { parameter, parseBody } from "./parse.ts";
+import { parameter, parseBody, requestFacts } from "./parse.ts";
 
 export const hostRoutes = (parts: ApiParts): Hono => {
   const { core } = parts;
@@ -20,5 +22,9 @@ export const hostRoutes = (parts: ApiParts): Hono => {
     .get("/df", async (context) => context.json(await reportDf(core, parts.usage)))
     .post("/prune", async (context) => context.json(await prune(core, parts.usage, await parseBody(context, pruneRequest))))
     .get("/explain/:subject{.+}", (context) => context.json(explain(core, decodeURIComponent(parameter(context, "subject")))))
-    .get("/kernels", (context) => context.json(listKernels(core)));
+    .get("/kernels", (context) => context.json(listKernels(core)))
+    .post("/kernels/warm", async (context) => {
+      const request = await parseBody(context, warmKernelRequest);
+      return answerBegun(context, core, () => beginWarmKernel(core, request, requestFacts(context)));
+    });
 };

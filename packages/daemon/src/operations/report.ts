@@ -44,4 +44,5 @@ export const listKernels = (core: Core): KernelView[] =>
   core.kernels.listKernels().map(({ name, digest, version, source, sizeBytes, createdAt, key }) => ({
     ...{ name, digest, version, source, sizeBytes, createdAt },
     inUse: core.kernels.isKernelInUse(key),
+    shapes: core.preboots?.shapesOf(key) ?? [],
   }));

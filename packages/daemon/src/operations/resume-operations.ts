@@ -8,6 +8,7 @@ import { reportRepair } from "./report-repair.ts";
 import { type SagaRecord, sagaPoints } from "./saga/saga.ts";
 import { continueStart, START_SAGA } from "./start-vm.ts";
 import { continueStop, STOP_SAGA } from "./stop-vm.ts";
+import { continueWarm, WARM_SAGA } from "./warm-kernel.ts";
 
 type Continue = (core: Core, saga: SagaRecord, operation: OperationContext) => Promise<string | null>;
 
@@ -18,10 +19,11 @@ const CONTINUE: Readonly<Record<string, Continue>> = {
   [STOP_SAGA.name]: continueStop,
   [DELETE_SAGA.name]: continueRemove,
   [ENSURE_SAGA.name]: (core, saga, operation) => continuePull(core, { saga, operation, credentials: {} }),
+  [WARM_SAGA.name]: continueWarm,
 };
 
 /** Every place at which a crash of a saga matters. */
-export const SAGA_POINTS: readonly string[] = [CREATE_SAGA, START_SAGA, STOP_SAGA, DELETE_SAGA, ENSURE_SAGA].flatMap((saga) =>
+export const SAGA_POINTS: readonly string[] = [CREATE_SAGA, START_SAGA, STOP_SAGA, DELETE_SAGA, ENSURE_SAGA, WARM_SAGA].flatMap((saga) =>
   sagaPoints(saga as never),
 );
 

@@ -110,6 +110,10 @@ export const imageDetails = z.object({
 });
 export type ImageDetails = z.output<typeof imageDetails>;
 
+/** CPUs and memory: VMs of one shape start from the same pre-boot snapshot. */
+export const vmShape = z.object({ cpus: z.int(), memoryBytes: z.int() });
+export type VmShape = z.output<typeof vmShape>;
+
 export const kernelView = z.object({
   name: z.string(),
   digest: z.string(),
@@ -118,5 +122,7 @@ export const kernelView = z.object({
   sizeBytes: z.int(),
   createdAt: z.string(),
   inUse: z.boolean(),
+  /** Of which there is a pre-boot snapshot, the newest first. */
+  shapes: z.array(vmShape).default([]),
 });
 export type KernelView = z.output<typeof kernelView>;
