@@ -37,7 +37,8 @@ const spec: CommandSpec = {
     await using progress = new ProgressBlock(context.host, { json: context.json });
     const ended = await followOperation(context, operation, { kiln, progress, cancel: true });
     const warmed: Warmed = { operation: ended.id, ...shape, snapshot: ended.result };
-    return context.json ? context.printJson(warmed) : context.print(`VMs of ${formatShape(shape)} start from a snapshot\n`);
+    if (context.json) return await context.printJson(warmed);
+    return await context.print(`VMs of ${formatShape(shape)} start from a snapshot\n`);
   },
 };
 export default spec;
