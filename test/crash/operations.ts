@@ -181,6 +181,22 @@ export const OPERATIONS: readonly CrashOperation[] = [
     command: () => ["port", "add", "web", "18080:80"],
     only: { points: /^record\.vm\.ports\./, reason: "it is a request like a tag but for the VM's ports" },
   },
+  {
+    name: "port rm",
+    prepare: async (home) => {
+      await create(home, "web", "true");
+      await home.ok("port", "add", "web", "18080:80");
+    },
+    command: () => ["port", "rm", "web", "80"],
+    again: ["port", "web"],
+    only: { points: /^record\.vm\.ports\./, reason: "it is a request like a tag but for the VM's ports" },
+  },
+  {
+    name: "run -d -p",
+    command: () => ["run", "-d", "-p", "80", ...VM, "sleep", "1000"],
+    only: { points: /ports\./, reason: "it is a run but for the port that the host chooses" },
+    mayEndWith: ["VM_DIED"],
+  },
   { name: "pull, moved", prepare: pullOld, command: ({ remote }) => ["pull", remote.fresh] },
   {
     name: "pull deb:",

@@ -35,6 +35,7 @@ export const complaintsAbout = async (home: string, { action }: { readonly actio
     ...(await aboutDisk(home, df)),
     ...(await aboutProcesses(home, [status.pid])),
     ...expectEqual("sockets", await socketsIn(home), [join(home, "kiln.sock")]),
+    ...expectEqual("ports that are listened at", await listenersOf(status.pid), publishedIn(records)),
     ...(await aboutMounts(home)),
   ];
 };
@@ -179,6 +180,27 @@ export const endProcessesOf = async (home: string): Promise<void> => {
     await sleep(POLL_MS);
   }
 };
+
+/** TCP's state of a listener in /proc/net (include/net/tcp_states.h). */
+const LISTENS = "0A";
+
+/** The TCP ports at which a process listens. */
+const listenersOf = async (pid: number): Promise<number[]> => {
+  const links = (await readdir(`/proc/${pid}/fd`)).map((fd) => ifThere(readlink(`/proc/${pid}/fd/${fd}`), ""));
+  const own = new Set(await Promise.all(links));
+  const lines = (await Promise.all(["tcp", "tcp6"].map((table) => readFile(`/proc/${pid}/net/${table}`, "utf8")))).join("\n").split("\n");
+  const rows = lines.map((line) => line.trim().split(/\s+/));
+  return rows
+    .filter((row) => row[3] === LISTENS && own.has(`socket:[${row[9]}]`))
+    .map((row) => Number.parseInt(row[1]?.split(":")[1] ?? "", 16))
+    .sort((a, b) => a - b);
+};
+
+const publishedIn = ({ vms }: Records): number[] =>
+  vms
+    .filter(({ state }) => LIVE_STATES.has(state))
+    .flatMap(({ ports }) => ports.map(({ hostPort }) => hostPort))
+    .sort((a, b) => a - b);
 
 const socketsIn = async (directory: string): Promise<string[]> => {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });

@@ -38,6 +38,8 @@ test("every mutation of the API is one of the SDK's, and carries an idempotency 
   await kiln.vms.start("web");
   await kiln.vms.stop("web");
   await kiln.vms.kill("web");
+  await kiln.vms.addPort("web", { guestPort: 80 });
+  await kiln.vms.removePort("web", { guestPort: 80 });
   await kiln.vms.remove("web");
   await kiln.operations.cancel("op_1");
   assert.deepEqual(
