@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -5,10 +6,12 @@ import { createVmRequest, type CreateVmRequest, type Digest, KilnError, type Ope
 import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { createAgentConnector } from "../../agent/connector.ts";
 import { parseConfig } from "../../config/config.ts";
+import { PrebootDirectory } from "../../content/preboot-directory.ts";
 import { SocketForwarder } from "../../forward/socket-forwarder.ts";
 import { ContentLeases } from "../../images/leases.ts";
 import type { FetchedImage, ImageSource, ResolvedImage } from "../../images/ports.ts";
 import type { KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
+import { type PrebootParts, Preboots } from "../../pipeline/preboots.ts";
 import { Pipeline } from "../../pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "../../store/artifact-store.ts";
 import { Database } from "../../store/database.ts";
@@ -43,6 +46,8 @@ const SILENT = { info: () => undefined, warn: () => undefined, error: () => unde
 export interface FakeCoreOptions extends FakeHostOptions {
   readonly memoryBytes?: number;
   readonly bootsLimit?: number;
+  /** VMs start from pre-boot snapshots; by default they cannot. */
+  readonly preboot?: boolean;
   /** Held open until it resolves: the slow part of a pull. */
   readonly pull?: () => Promise<void>;
 }
@@ -52,6 +57,8 @@ export interface FakeCore extends AsyncDisposable {
   readonly core: Core;
   readonly host: FakeHost;
   readonly counts: { pulls: number; rootfs: number; kernels: number };
+  /** Where the files of pre-boot snapshots are. */
+  readonly preboots: string;
   create(request: Partial<CreateVmRequest> & { name: string }): OperationView;
   /** Ends this daemon as a crash would, and gives the core of the next one on the same records. */
   restart(): Core;
@@ -64,10 +71,11 @@ export interface FakeCore extends AsyncDisposable {
 
 export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<FakeCore> => {
   const root = await mkdtemp(join(tmpdir(), "kiln-core-"));
+  const owned = new AsyncDisposableStack();
   const host = new FakeHost(options);
   const counts = { pulls: 0, rootfs: 0, kernels: 0 };
   let stop = new AbortController();
-  const { core, composeWork } = composeFake({ root, host, counts, options, stopping: stop.signal });
+  const { core, composeWork } = composeFake({ root, owned, host, counts, options, stopping: stop.signal });
   let current = core;
   const restart = (): Core => {
     stop.abort();
@@ -83,9 +91,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
     return current;
   };
   return {
-    core,
-    host,
-    counts,
+    ...{ core, host, counts, preboots: join(root, "preboots") },
     create: (request) => beginCreateVm(core, createVmRequest.parse({ image: "deb:fake", command: ["sleep", "1000"], ...request }), NOBODY),
     restart,
     handOver: async () => {
@@ -111,6 +117,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
       await Promise.all(current.running.list().map((run) => run.finished.promise));
       await current.operations.drain();
       await current.ports[Symbol.asyncDispose]();
+      await owned.disposeAsync();
       await rm(root, { recursive: true, force: true });
     },
   };
@@ -118,12 +125,13 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
 
 const composeFake = (parts: {
   root: string;
+  owned: AsyncDisposableStack;
   host: FakeHost;
   counts: FakeCore["counts"];
   options: FakeCoreOptions;
   stopping: AbortSignal;
-}): { core: Core; composeWork: () => Pick<Core, "operations" | "pipeline" | "sagas"> } => {
-  const { root, host, counts, options, stopping } = parts;
+}): { core: Core; composeWork: () => Pick<Core, "operations" | "pipeline" | "sagas" | "preboots"> } => {
+  const { root, owned, host, counts, options, stopping } = parts;
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
   const artifacts = new SqliteArtifactStore(database);
@@ -133,10 +141,12 @@ const composeFake = (parts: {
   const leases = new ContentLeases(clock);
   const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
   const checkpoint = async (): Promise<void> => undefined;
-  const composeWork = (): Pick<Core, "operations" | "pipeline" | "sagas"> => {
+  const [driver, agent] = [new FakeDriver(host), createAgentConnector({ clock, random })];
+  const composeWork = (): Pick<Core, "operations" | "pipeline" | "sagas" | "preboots"> => {
     const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
+    const work = new RecordedWork(operations);
     const pipeline = new Pipeline({
-      ...{ work: new RecordedWork(operations), clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
+      ...{ work, clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
       sources: [fakeSource(counts, options.pull ?? (async () => undefined))],
       content: { isComplete: async () => true },
       rootfsKey: () => "f".repeat(64),
@@ -144,7 +154,9 @@ const composeFake = (parts: {
       distinguish: () => "someone",
     });
     const sagas = new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) });
-    return { operations, pipeline, sagas };
+    const preboots =
+      options.preboot === true ? fakePreboots({ root, owned }, { work, clock, checkpoint, store: artifacts, driver, agent }) : null;
+    return { operations, pipeline, sagas, preboots };
   };
   const disks = fakeDisks(root);
   const core: Core = {
@@ -160,16 +172,27 @@ const composeFake = (parts: {
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
-    driver: new FakeDriver(host),
-    preboots: null,
-    networks: NO_NETWORKS,
-    agent: createAgentConnector({ clock, random }),
+    ...{ driver, agent, networks: NO_NETWORKS },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
     vmLocks: new KeyedLock<VmId>(),
     boots: new BootAdmission(options.bootsLimit ?? 4),
   };
   return { core, composeWork };
+};
+
+const HELPER = join(import.meta.dirname, "../../../../../.cache/agent/kiln-descriptors");
+const NOT_AGAIN_MS = 60_000;
+
+const fakePreboots = (
+  { root, owned }: { root: string; owned: AsyncDisposableStack },
+  parts: Pick<PrebootParts, "work" | "clock" | "checkpoint" | "store" | "driver" | "agent">,
+): Preboots => {
+  const [directory, stagingDir] = [join(root, "preboots"), join(root, "staging")];
+  mkdirSync(stagingDir, { recursive: true });
+  const files = owned.use(new PrebootDirectory({ directory, stagingDir, program: HELPER }));
+  const admit = async (): Promise<Disposable> => ({ [Symbol.dispose]: () => undefined });
+  return new Preboots({ ...parts, files, admit, uid: null, retryMs: NOT_AGAIN_MS, buildMs: NOT_AGAIN_MS });
 };
 
 /** The fake driver's guests have no NIC. */
