@@ -62,11 +62,14 @@ struct agent {
   struct watch children; /* signalfd of SIGCHLD */
   bool ready;            /* SETUP was done in this epoch */
   bool mounted;          /* SETUP was done in some epoch */
+  bool rehearsed;        /* REHEARSE was done: a first command may be rehearsed too */
   bool has_module_files; /* PREPARE has mounted their disk in the first root */
   bool cgroups;
   int initramfs;         /* directory descriptor of the first root, -1 in tests */
   /* What differs between PID 1 and the test build. */
-  void (*prepare)(uint32_t request, uint8_t *payload, uint32_t length); /* NULL: not known here */
+  /* NULL: not known here */
+  void (*prepare)(uint32_t request, uint8_t *payload, uint32_t length);
+  void (*rehearse)(uint32_t request, uint8_t *payload, uint32_t length);
   void (*setup)(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length);
   /* Makes the disks safe; the machine goes down once the host knows. */
   void (*power_off)(struct agent *a);

@@ -52,7 +52,10 @@ static bool make(int i) {
 }
 
 int cgroup_mount(void) {
+  static bool enabled;
   if (mount("cgroup2", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate") < 0) return errno;
+  if (enabled) return 0;
+  enabled = true;
   char controllers[512], *rest = controllers;
   if (file_read(CGROUPS "/cgroup.controllers", controllers, sizeof controllers) < 0) return 0;
   for (char *name; (name = strsep(&rest, " \n"));) {
@@ -61,6 +64,13 @@ int cgroup_mount(void) {
     if (*name) file_write(CGROUPS "/cgroup.subtree_control", enable, (size_t)n);
   }
   return 0;
+}
+
+int cgroup_prepare(void) {
+  enum { READY = 2 };
+  int error = cgroup_mount();
+  for (int i = 0; !error && i < READY; i++) make(i);
+  return error;
 }
 
 /* One that a process which outlived its command is still in is passed over. */

@@ -9,6 +9,8 @@
 
 /* Mounts it and lets children have every controller. 0 or an errno. */
 int cgroup_mount(void);
+/* The same before a guest is saved, with a few cgroups for its first commands. */
+int cgroup_prepare(void);
 /* An empty cgroup that nobody else has; -1 where there is none. */
 int cgroup_take(void);
 void cgroup_give_back(int cgroup);

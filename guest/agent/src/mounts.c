@@ -113,6 +113,11 @@ int setup_kernel_files(struct setup *s) {
   return is_empty("/run") ? mount_or_fail(s, "run", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") : 0;
 }
 
+int prepare_cgroups(struct setup *s) {
+  int error = cgroup_prepare();
+  return error ? setup_fail(s, error, "cannot prepare the cgroups") : 0;
+}
+
 int setup_cgroups(struct setup *s) {
   int error = cgroup_mount();
   return error ? setup_fail(s, error, "cannot mount the cgroups") : 0;

@@ -93,6 +93,8 @@ int setup_network(struct setup *s) {
   int error = set_flags(fd, "lo", IFF_UP | IFF_RUNNING);
   if (error) setup_fail(s, error, "cannot bring lo up");
   if (!error && s->network) error = set_up_nic(s, fd);
+  /* A guest that was saved has one, whoever is restored from it. */
+  if (!s->network) virtio_unbind(VIRTIO_NET);
   close(fd);
   return error;
 }

@@ -183,10 +183,15 @@ static void exec(uint32_t request, uint8_t *payload, uint32_t length) {
   free(spec.env);
 }
 
+static void only_of_init(void (*run)(uint32_t, uint8_t *, uint32_t), uint32_t request, uint8_t *payload, uint32_t length) {
+  if (run) run(request, payload, length);
+  else reply_error(request, ERROR_UNSUPPORTED, 0, "this is no init");
+}
+
 void request_run(uint16_t op, uint32_t request, uint8_t *payload, uint32_t length) {
   struct fields f = {0};
-  bool is_large = op == OP_SETUP || op == OP_PREPARE || op == OP_EXEC;
-  if ((op == OP_EXEC || op == OP_DIAL) && !agent.ready) {
+  bool is_large = op == OP_SETUP || op == OP_PREPARE || op == OP_REHEARSE || op == OP_EXEC;
+  if ((op == OP_EXEC || op == OP_DIAL) && !agent.ready && !agent.rehearsed) {
     reply_error(request, ERROR_NOT_READY, 0, "no SETUP yet");
     return;
   }
@@ -196,10 +201,8 @@ void request_run(uint16_t op, uint32_t request, uint8_t *payload, uint32_t lengt
   }
   switch (op) {
     case OP_SETUP: agent.setup(&agent, request, payload, length); return;
-    case OP_PREPARE:
-      if (agent.prepare) agent.prepare(request, payload, length);
-      else reply_error(request, ERROR_UNSUPPORTED, 0, "no modules here");
-      return;
+    case OP_PREPARE: only_of_init(agent.prepare, request, payload, length); return;
+    case OP_REHEARSE: only_of_init(agent.rehearse, request, payload, length); return;
     case OP_EXEC: exec(request, payload, length); return;
     case OP_LIST: list(request); return;
     case OP_PING: reply_ok(request); return;

@@ -56,7 +56,7 @@ static void hello(const struct frame *f) {
     s->has_epoch = true;
     s->epoch = epoch;
     s->sessions = 0;
-    agent.ready = false;
+    agent.ready = agent.rehearsed = false;
   }
   s->sessions++;
   s->open = true;

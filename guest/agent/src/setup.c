@@ -39,7 +39,7 @@ int setup_fail(struct setup *s, int error, const char *format, ...) {
   return error ? error : EIO;
 }
 
-static bool read_setup(uint8_t *payload, uint32_t length, struct setup *s) {
+bool setup_read(uint8_t *payload, uint32_t length, struct setup *s) {
   struct tlv t;
   const uint8_t *end = payload + length;
   int more;
@@ -58,6 +58,7 @@ static bool read_setup(uint8_t *payload, uint32_t length, struct setup *s) {
       case TAG_HOSTS: ok = (s->hosts = tlv_string(&t)); break;
       case TAG_RESOLV_CONF: ok = (s->resolv_conf = tlv_string(&t)); break;
       case TAG_CLOCK_NS: ok = tlv_u64(&t, &s->clock_ns); break;
+      case TAG_REHEARSED_SLOTS: ok = tlv_u32(&t, &s->rehearsed_slots); break;
       case TAG_ENTROPY: s->entropy = t.value; s->entropy_bytes = t.length; break;
       default: break;
     }
@@ -97,7 +98,7 @@ void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t len
     reply_ok(request);
     return;
   }
-  if (!read_setup(payload, length, &s)) {
+  if (!setup_read(payload, length, &s)) {
     reply_error(request, ERROR_INVALID, 0, "the setup cannot be read");
     return;
   }
@@ -144,6 +145,7 @@ void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
   int error = setup_modules(&s);
   if (!error && s.modules_serial) error = prepare_module_files(&s);
   if (!error) error = prepare_network(&s);
+  if (!error) error = prepare_cgroups(&s);
   if (error) reply_failure(request, &s, "prepare", error);
   else reply_ok(request);
 }

@@ -13,6 +13,7 @@ struct setup {
   const char *network_modules[NETWORK_MODULES];
   int network_module_count;
   const uint8_t *network; /* NETWORK_BYTES, or NULL: only lo */
+  uint32_t rehearsed_slots; /* REHEARSE: which disks of the bus, the root's << 8 | the writable's */
   uint64_t clock_ns;
   const uint8_t *entropy;
   uint32_t entropy_bytes;
@@ -44,6 +45,12 @@ int setup_network(struct setup *s);
 
 int prepare_module_files(struct setup *s);
 int prepare_network(struct setup *s);
+int prepare_cgroups(struct setup *s);
+
+/* rehearse.c */
+void rehearse_run(uint32_t request, uint8_t *payload, uint32_t length);
+/* false: it is broken or incomplete. */
+bool setup_read(uint8_t *payload, uint32_t length, struct setup *s);
 
 int setup_fail(struct setup *s, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -56,6 +63,11 @@ enum virtio_kind { VIRTIO_NET = 1, VIRTIO_BLOCK = 2, VIRTIO_KINDS };
 void virtio_hold(void);
 void virtio_release(void);
 bool virtio_bind_next(enum virtio_kind kind);
+/* The device that is the `nth` of its kind on the bus, from 0. */
+bool virtio_bind_at(enum virtio_kind kind, int nth);
+void virtio_unbind_at(enum virtio_kind kind, int nth);
+/* Takes the driver away from those that have it. */
+void virtio_unbind(enum virtio_kind kind);
 /* mounts.c: makes the disks safe before the power goes. */
 void mounts_settle(struct agent *a);
 #endif

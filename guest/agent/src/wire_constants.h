@@ -56,6 +56,7 @@
 #define OP_DETACH 13u
 #define OP_DIAL 14u
 #define OP_PREPARE 15u
+#define OP_REHEARSE 16u
 
 #define ERROR_OK 0u
 #define ERROR_INVALID 1u
@@ -87,6 +88,7 @@
 #define TAG_NETWORK 15u
 #define TAG_NETWORK_MODULE 16u
 #define TAG_BOOT_ID 17u
+#define TAG_REHEARSED_SLOTS 18u
 #define TAG_EXEC_ID 20u
 #define TAG_ARG 21u
 #define TAG_ENV 22u

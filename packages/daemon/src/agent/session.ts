@@ -152,6 +152,12 @@ export class WireAgentSession implements AgentSession {
     await this.#send(OPS.PING, new Uint8Array(0), { ...options, action: "ping" });
   }
 
+  async rehearse(config: GuestSetup, slots: { root: number; writable: number }, options: Signalled): Promise<void> {
+    const number = (slots.root << 8) | slots.writable;
+    const payload = Buffer.concat([encodeSetup(config), encodeTlvs([[TAGS.REHEARSED_SLOTS, number]])]);
+    await this.#send(OPS.REHEARSE, payload, { ...options, action: "rehearsal" });
+  }
+
   async prepare(common: GuestPreparation, options: Signalled): Promise<void> {
     const payload = encodeTlvs([
       ...common.modules.map((name): TlvItem => [TAGS.MODULE, name]),

@@ -221,6 +221,19 @@ const describeSnapshots = (contract: Contract): void => {
     for (const vmm of vmms) assert.deepEqual(await stage.remains(vmm.ref.directory), []);
   });
 
+  contract("a guest that runs without its disks gets them while it is paused, at their real size", async (stage, signal) => {
+    await using saved = await stage.save(signal);
+    const { disks, ...spec } = await stage.spec("open");
+    const vmm = await stage.driver.restoreOpen({ ...spec, disks: [] }, saved, { signal });
+    const session = await stage.connect(vmm, signal);
+    await vmm.pause({ signal });
+    await vmm.attach(disks, { signal });
+    await vmm.resume({ signal });
+    await session.ping({ signal });
+    await vmm.kill();
+    assert.deepEqual(await stage.remains(vmm.ref.directory), []);
+  });
+
   contract("I34 a state that is none is refused with words, and nothing is left", async (stage, signal) => {
     await using saved = await stage.save(signal);
     await writeFile(saved.state, "not a state");

@@ -88,6 +88,15 @@ export interface AgentSession extends AsyncDisposable {
   ping(options: { signal: AbortSignal }): Promise<void>;
   /** Does what no VM of this kernel differs in, before the guest is saved; `setup` leaves it out then. Throws as `setup`. */
   prepare(common: GuestPreparation, options: { signal: AbortSignal }): Promise<void>;
+  /**
+   * A setup for nothing, on two other disks that are named by their place on the bus, so that the real one and the first
+   * command find all of it known. A command may run then, until the next epoch. Throws as `setup`.
+   */
+  rehearse(
+    config: GuestSetup,
+    slots: { readonly root: number; readonly writable: number },
+    options: { signal: AbortSignal },
+  ): Promise<void>;
   /** Flushes the guest's file systems. */
   sync(options: { signal: AbortSignal }): Promise<void>;
   /** Ends all processes (TERM, then KILL after graceMs), unmounts, syncs and powers off. Resolves when the guest has acknowledged it. */

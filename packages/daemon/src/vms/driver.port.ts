@@ -130,6 +130,12 @@ export interface SavableVmm extends Vmm {
   save(options: { signal: AbortSignal }): Promise<void>;
 }
 
+/** A VMM whose disks may come after it has started. */
+export interface OpenVmm extends Vmm {
+  /** Puts disks into empty slots that the guest, which is paused, has not looked at. Throws VMM_FAILED. */
+  attach(disks: readonly DiskSpec[], options: { signal: AbortSignal }): Promise<void>;
+}
+
 export interface Driver {
   readonly name: string;
   readonly capabilities: DriverCapabilities;
@@ -149,6 +155,8 @@ export interface Driver {
   bootToSave(spec: Omit<VmmSpec, "network">, target: SaveTarget, options: { signal: AbortSignal }): Promise<SavableVmm>;
   /** Starts a VMM from where another was saved, with the disks and the NIC of `spec`. The guest runs on return. Throws as `boot`. */
   restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm>;
+  /** The same for a VMM that gets further disks later. */
+  restoreOpen(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<OpenVmm>;
   /** Takes over a VMM that an earlier daemon started; null where it does not run any more. Throws VMM_FAILED where it runs but does not answer. */
   adopt(ref: VmmRef, options: { signal: AbortSignal }): Promise<Vmm | null>;
   /** Ends processes of this driver that were started below `directory` (found by their marker in /proc), and no others. Returns how many. */

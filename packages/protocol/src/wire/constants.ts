@@ -91,6 +91,8 @@ export const OPS = {
   DIAL: 14,
   /** Loads modules while no device gets its driver: before a guest is saved. */
   PREPARE: 15,
+  /** A SETUP on other disks whose effects go again; then EXEC is allowed until the next epoch. */
+  REHEARSE: 16,
 } as const;
 export type Op = (typeof OPS)[keyof typeof OPS];
 
@@ -138,6 +140,8 @@ export const TAGS = {
   NETWORK_MODULE: 16,
   /** As the guest's kernel shows it. */
   BOOT_ID: 17,
+  /** u32: which disk of the bus is the rehearsal's root << 8 | which is its writable one. */
+  REHEARSED_SLOTS: 18,
   EXEC_ID: 20,
   ARG: 21,
   ENV: 22,

@@ -4,10 +4,12 @@ import type { Duplex } from "node:stream";
 import { KilnError } from "@kiln/protocol";
 import { Deferred } from "@kiln/std";
 import type {
+  DiskSpec,
   Driver,
   DriverCapabilities,
   DriverReport,
   KernelFiles,
+  OpenVmm,
   SavableVmm,
   SavedVmm,
   SaveTarget,
@@ -81,6 +83,13 @@ export class FakeDriver implements Driver {
     const state = await readFile(saved.state, "utf8");
     if (state !== SAVED) throw new KilnError("VMM_FAILED", `the VM ${spec.id} could not be restored: ${saved.state} is not a fake's`);
     return this.boot(spec, options);
+  }
+
+  async restoreOpen(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<OpenVmm> {
+    const vmm = await this.restore(spec, saved, options);
+    return Object.assign(vmm, {
+      attach: async (_disks: readonly DiskSpec[], { signal }: { signal: AbortSignal }): Promise<void> => signal.throwIfAborted(),
+    });
   }
 
   async adopt(ref: VmmRef, { signal }: { signal: AbortSignal }): Promise<Vmm | null> {

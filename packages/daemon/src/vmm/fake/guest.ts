@@ -166,6 +166,7 @@ export class FakeGuest {
       case OPS.SYNC:
       case OPS.CLOCK:
       case OPS.PREPARE:
+      case OPS.REHEARSE:
         return this.#reply(frame.stream);
       case OPS.POWEROFF:
         void this.#powerOff(frame.stream, parseTlvs(frame.payload).u32(TAGS.GRACE_MS));

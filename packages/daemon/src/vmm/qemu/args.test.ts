@@ -6,7 +6,7 @@ import { parseQemuVersion, readQemuVersion, requireQemuVersion } from "./version
 
 const shape: QemuShape = {
   ...{ id: "vm-1", accel: "tcg", cpus: 2, network: null, memoryBytes: 512 * 2 ** 20 },
-  descriptors: { qmp: 3, agent: 4 },
+  descriptors: { qmp: 3, agent: 4, hand: null },
   kernel: { vmlinux: 5, initramfs: 6 },
   snapshot: null,
   disks: [
@@ -33,6 +33,19 @@ describe("QEMU's command line", () => {
     const line = qemuArguments(shape);
     assert.deepEqual(after(line, "-sandbox"), ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
     for (const flag of ["-nodefaults", "-no-user-config"]) assert.ok(line.includes(flag));
+  });
+
+  test("has a NIC without a ROM and, where it leads out, QEMU's own network: IPv4, no port of the host, no file, no helper", () => {
+    const nic = (uplink: { namespace: null } | null): readonly string[] =>
+      qemuArguments({ ...shape, network: { mac: "02:00:00:00:00:07", uplink } });
+    const device = "virtio-net-pci,id=nic,mac=02:00:00:00:00:07,addr=0x3,romfile=";
+    assert.ok(after(nic(null), "-device").includes(device));
+    assert.deepEqual(after(nic(null), "-netdev"), []);
+    const open = nic({ namespace: null });
+    assert.ok(after(open, "-device").includes(`${device},netdev=net`));
+    assert.deepEqual(after(open, "-netdev"), [
+      "user,id=net,ipv4=on,ipv6=off,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15",
+    ]);
   });
 
   test("gives a disk the same address whichever others there are", () => {

@@ -12,7 +12,11 @@ export interface QemuShape {
   readonly cpus: number;
   readonly memoryBytes: number;
   /** Descriptors that QEMU inherits: two listening sockets. */
-  readonly descriptors: { readonly qmp: number; readonly agent: number };
+  readonly descriptors: {
+    readonly qmp: number;
+    readonly agent: number;
+    /** Takes descriptors while it runs; null: none will come. */ readonly hand: number | null;
+  };
   /** null for a guest that is restored: its kernel is in its memory. */
   readonly kernel: { readonly vmlinux: number; readonly initramfs: number } | null;
   /**
@@ -86,6 +90,9 @@ const memoryArguments = ({ memoryBytes, snapshot }: QemuShape): readonly string[
 
 const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
   ...["-chardev", `socket,id=qmp,fd=${descriptors.qmp},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
+  ...(descriptors.hand === null
+    ? []
+    : ["-chardev", `socket,id=hand,fd=${descriptors.hand},server=on,wait=off`, "-mon", "chardev=hand,mode=control"]),
   ...["-chardev", `ringbuf,id=${CONSOLE_ID},size=${VMM_LIMITS.consoleBytes}`, "-serial", `chardev:${CONSOLE_ID}`],
   ...["-chardev", `socket,id=agent,fd=${descriptors.agent},server=on,wait=off`],
   ...["-device", `virtio-serial-pci,id=serial,addr=${hex(SERIAL_ADDRESS)},max_ports=2`],
@@ -106,13 +113,18 @@ const USER_NETDEV = [
   `net=${GUEST_NETWORK.network},host=${GUEST_NETWORK.gateway},dns=${GUEST_NETWORK.resolver},dhcpstart=${GUEST_NETWORK.address}`,
 ].join(",");
 
+/** A device that can write does not take a file later that cannot be written. */
+const READ_ONLY_SLOTS: ReadonlySet<DiskSlot> = new Set(["modules", "root"]);
+
 /** Where the devices are to be the same whatever disks there are, a slot without one holds nothing. */
 const slotArguments = (slot: DiskSlot, { disks, snapshot }: QemuShape): readonly string[] => {
   const disk = disks.find((one) => one.slot === slot);
   if (disk !== undefined) return diskArguments(disk);
   if (snapshot === null) return [];
+  const access = `read-only=${READ_ONLY_SLOTS.has(slot) ? "on" : "off"}`;
   return [
-    ...["-blockdev", `driver=null-co,node-name=${slot}-file,size=0`, "-blockdev", `driver=raw,node-name=${slot},file=${slot}-file`],
+    ...["-blockdev", `driver=null-co,node-name=${slot}-file,size=0,${access}`],
+    ...["-blockdev", `driver=raw,node-name=${slot},file=${slot}-file,${access}`],
     ...diskDevice(slot),
   ];
 };

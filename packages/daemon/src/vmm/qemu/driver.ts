@@ -5,10 +5,12 @@ import { asKilnError, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
 import { findProcesses, endProcess } from "../../host/proc.ts";
 import type {
+  DiskSpec,
   Driver,
   DriverCapabilities,
   DriverReport,
   KernelFiles,
+  OpenVmm,
   SavableVmm,
   SavedVmm,
   SaveTarget,
@@ -22,6 +24,7 @@ import { AccelChooser, type AccelVerdict } from "./accel.ts";
 import type { Accel } from "./args.ts";
 import { findKvmAccess } from "./kvm-device.ts";
 import { type GuestBegin, type Launched, launchQemu, MARKER, QEMU_DRIVER } from "./launch.ts";
+import { attachDisks } from "./attach.ts";
 import { Migration } from "./migration.ts";
 import { isGone, type QemuProcess, watchAdopted } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
@@ -41,6 +44,8 @@ export interface QemuDriverOptions {
   readonly accel?: Accel | "auto";
   /** The program; by default found on the PATH. */
   readonly binary?: string;
+  /** The daemon's helper for descriptors. */
+  readonly helper?: string;
 }
 
 /** A uid that is nobody's: the one below those of the VMs. A trial's QEMU runs as it where the daemon is root. */
@@ -52,6 +57,7 @@ export class QemuDriver implements Driver {
   readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, network: true, accels: ["kvm", "tcg"] };
   readonly #clock: Clock;
   readonly #binary: string;
+  readonly #helper: string;
   readonly #accel: Accel | "auto";
   readonly #chooser: AccelChooser;
   #version: string | null = null;
@@ -59,6 +65,7 @@ export class QemuDriver implements Driver {
   constructor(options: QemuDriverOptions) {
     this.#clock = options.clock ?? systemClock;
     this.#binary = options.binary ?? QEMU_BINARY;
+    this.#helper = options.helper ?? "kiln-descriptors";
     this.#accel = options.accel ?? parseAccel(process.env["KILN_ACCEL"]);
     this.#chooser = new AccelChooser({ cacheDir: options.cacheDir, stagingDir: options.stagingDir, clock: this.#clock });
   }
@@ -104,11 +111,28 @@ export class QemuDriver implements Driver {
   }
 
   async restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm> {
-    const { vmm, qmp, state, migration } = await this.#launch(spec, { from: "snapshot", ...saved }, options);
+    return (await this.#restore(spec, { saved, open: false }, options)).vmm;
+  }
+
+  async restoreOpen(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<OpenVmm> {
+    const { vmm, qmp } = await this.#restore(spec, { saved, open: true }, options);
+    const hand = { directory: spec.directory, helper: this.#helper, id: spec.id };
+    return Object.assign(vmm, {
+      attach: (disks: readonly DiskSpec[], { signal }: { signal: AbortSignal }): Promise<void> =>
+        attachDisks(qmp, disks, { ...hand, signal }),
+    });
+  }
+
+  async #restore(
+    spec: VmmSpec,
+    { saved, open }: { saved: SavedVmm; open: boolean },
+    options: { signal: AbortSignal },
+  ): Promise<{ vmm: QemuVmm; qmp: QmpClient }> {
+    const { vmm, qmp, state, migration } = await this.#launch(spec, { from: "snapshot", ...saved, open }, options);
     try {
       if (state === null) throw new KilnError("INTERNAL", `the VMM of ${spec.id} has no state to start from`);
       await migration.receive(qmp, state, options);
-      return vmm;
+      return { vmm, qmp };
     } catch (cause) {
       await vmm.kill();
       const end = await vmm.ended;

@@ -8,13 +8,14 @@ import type { VmmSpec } from "../../vms/driver.port.ts";
 import { type Accel, qemuArguments, type QemuShape } from "./args.ts";
 import { type QemuProcess, watchChild } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
-import { AGENT_SOCKET, bindSocket, connectSocket, QMP_SOCKET, removeSockets } from "./sockets.ts";
+import { AGENT_SOCKET, bindSocket, connectSocket, HAND_SOCKET, QMP_SOCKET, removeSockets } from "./sockets.ts";
 
 /** How the guest begins: at its kernel, at its kernel on a memory that will be saved, or where another was saved. */
 export type GuestBegin =
   | { readonly from: "kernel" }
   | { readonly from: "kernel"; readonly memory: string }
-  | { readonly from: "snapshot"; readonly memory: number; readonly state: string };
+  /** Where it is `open`, QEMU takes disks while it runs. */
+  | { readonly from: "snapshot"; readonly memory: number; readonly state: string; readonly open: boolean };
 
 export interface LaunchPlan {
   readonly binary: string;
@@ -73,7 +74,9 @@ const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched,
     inherit(opened.use(await bindSocket(join(spec.directory, name))).descriptor);
   const inheritFile = async (path: string, flags: number): Promise<number> => inherit(opened.use(await openFor(spec, path, flags)).fd);
 
-  const descriptors = { qmp: await inheritSocket(QMP_SOCKET), agent: await inheritSocket(AGENT_SOCKET) };
+  const takesDisks = begin.from === "snapshot" && begin.open;
+  const [qmp, agent] = [await inheritSocket(QMP_SOCKET), await inheritSocket(AGENT_SOCKET)];
+  const descriptors = { qmp, agent, hand: takesDisks ? await inheritSocket(HAND_SOCKET) : null };
   const kernel =
     begin.from === "snapshot"
       ? null

@@ -15,7 +15,7 @@ export const snapshotKey = async (shape: VmmShape, qemu: { binary: string; versi
   const { cpus, memoryBytes, kernel } = shape;
   const line = qemuArguments({
     ...{ id: "snapshot", accel: qemu.accel, cpus, memoryBytes, network: null, disks: [] },
-    ...{ descriptors: { qmp: 0, agent: 0 }, kernel: { vmlinux: 0, initramfs: 0 }, snapshot: { memory: 0, shared: false } },
+    ...{ descriptors: { qmp: 0, agent: 0, hand: null }, kernel: { vmlinux: 0, initramfs: 0 }, snapshot: { memory: 0, shared: false } },
   });
   const host = { kernel: `${release()} ${version()}`, cpu: qemu.accel === "kvm" ? await processor() : null };
   const parts = ["kiln.snapshot", line, qemu.version, await identifyBinary(qemu.binary), kernel.digest, host];

@@ -9,6 +9,8 @@ import { VMM_LIMITS } from "../limits.ts";
 
 export const QMP_SOCKET = "qmp.sock";
 export const AGENT_SOCKET = "agent.sock";
+/** A second monitor, which takes descriptors. */
+export const HAND_SOCKET = "hand.sock";
 
 /** A socket that listens for a VMM that is about to inherit it. Disposing closes this process's end only; the name stays. */
 export interface BoundSocket extends AsyncDisposable {
@@ -55,7 +57,7 @@ const closeServer = async (server: Server, reach: SocketPath): Promise<void> => 
 
 /** Whatever is left of a VM's sockets. Idempotent. */
 export const removeSockets = async (directory: string): Promise<void> => {
-  await Promise.all([QMP_SOCKET, AGENT_SOCKET].map((name) => rm(join(directory, name), { force: true })));
+  await Promise.all([QMP_SOCKET, AGENT_SOCKET, HAND_SOCKET].map((name) => rm(join(directory, name), { force: true })));
 };
 
 /** Connects to a VMM's socket; one that is taken by another client for a moment is tried again. Throws VMM_FAILED. */

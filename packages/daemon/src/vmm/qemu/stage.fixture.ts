@@ -13,6 +13,8 @@ import { saveGuest } from "../save.fixture.ts";
 import { QemuDriver } from "./driver.ts";
 import { MARKER } from "./launch.ts";
 
+const HELPER = join(import.meta.dirname, "../../../../../.cache/agent/kiln-descriptors");
+
 export const BOOT_MS = 60_000;
 /** As the daemon does, so that the tests of a root run what a root's daemon runs. */
 export const TEST_UID = process.getuid?.() === 0 ? 0x6000_0001 : null;
@@ -38,7 +40,7 @@ export const openQemuStage = async (): Promise<QemuStage> => {
   await mkdir(vms, { mode: 0o700 });
   const [cacheDir, stagingDir] = [join(home, "cache"), join(home, "staging")];
   const agent = createAgentConnector({ clock: systemClock, random: systemRandom, helloMs: BOOT_MS });
-  const create = (): QemuDriver => new QemuDriver({ cacheDir, stagingDir, accel: "tcg" });
+  const create = (): QemuDriver => new QemuDriver({ cacheDir, stagingDir, accel: "tcg", helper: HELPER });
   const driver = create();
   const connect = async (vmm: Vmm, epoch: number, signal: AbortSignal): Promise<AgentSession> =>
     agent.connect(await vmm.openAgentChannel({ signal }), { epoch, signal });
