@@ -25,6 +25,8 @@ export interface RunOptions {
   readonly watch?: (text: string) => void;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** A program and its arguments that become `kiln`: into other namespaces, for example. */
+  readonly wrapper?: readonly string[];
 }
 
 /** A home of the test's own, driven through the command line as a user would; disposing of it stops its daemon and VMs. */
@@ -58,7 +60,8 @@ export class TestHome implements AsyncDisposable {
 
   /** Starts `kiln ARGS`. */
   start(args: readonly string[], options: RunOptions = {}): Started {
-    const child = spawn(KILN, args, {
+    const [program = KILN, ...rest] = [...(options.wrapper ?? []), KILN, ...args];
+    const child = spawn(program, rest, {
       env: { ...process.env, KILN_HOME: this.path, ...this.#env, ...options.env },
       cwd: options.cwd ?? tmpdir(),
       stdio: "pipe",

@@ -30,6 +30,16 @@ describe("a confined process", () => {
     assert.match(line(104), /--reuid=5 --regid=5 --groups=104 --bounding-set=-all/);
   });
 
+  test("enters namespaces before it gives up its privileges, and has none of those that a user namespace gives", () => {
+    const enter = (user: string | null, as: number | null): string =>
+      confinedArgv({ ...command, command: "true", args: [], uid: as, namespaces: { network: "/n", user } }).join(" ");
+    assert.match(enter(null, 5), /^nsenter --net=\/n -- prlimit .* setpriv --reuid=5 .*--bounding-set=-all .*-- true$/);
+    assert.match(
+      enter("/u", null),
+      /^nsenter --net=\/n --user=\/u --preserve-credentials -- prlimit .* setpriv --bounding-set=-all .*-- true$/,
+    );
+  });
+
   test("is known by the identity that it keeps, has an environment of its own, and says how it ended", async () => {
     const script = 'echo "$KILN_TEST_MARK $HOME $(id -u) $(pwd)" >&2; exit 3';
     const { child, identity, ended } = await spawnConfined({ ...command, command: "sh", args: ["-c", script] });

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { access, mkdir, readFile, rm } from "node:fs/promises";
+import { access, mkdir, readFile, readlink, rm } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { asKilnError, KilnError } from "@kiln/protocol";
@@ -32,7 +32,12 @@ export interface EgressParts {
 }
 
 const identity = z.object({ bootId: z.string(), pidNamespace: z.string(), pid: z.int().positive(), startTime: z.string() });
-const egressRecord = z.object({ holder: z.object({ leader: identity, member: identity }), uplink: identity.nullable() });
+const egressRecord = z.object({
+  holder: z.object({ leader: identity, member: identity }),
+  uplink: identity.nullable(),
+  /** The network namespace of the daemon that wrote it: what was started there leads elsewhere for one in another. */
+  host: z.string(),
+});
 type EgressRecord = z.output<typeof egressRecord>;
 
 /** The namespace as this daemon has it open. */
@@ -79,13 +84,14 @@ export class EgressNetwork implements VmNetworks {
   async reconcile({ needed, signal }: { needed: boolean; signal: AbortSignal }): Promise<number> {
     const record = needed ? await this.#readRecord() : null;
     const namespaces = record === null ? null : await openNamespaces(record.holder.member);
-    const kept = namespaces === null ? null : record;
-    const ended = await this.#endProcesses(kept, signal);
-    if (kept === null || namespaces === null) {
+    const isHere = namespaces !== null && record?.host === (await hostNamespace());
+    const ended = await this.#endProcesses(isHere ? record : null, signal);
+    if (record === null || namespaces === null) {
       await this.#forget();
       return ended;
     }
-    this.#egress = { holder: kept.holder, namespaces, uplink: kept.uplink, resolver: null, closed: new Set() };
+    // of those that were ended only the namespaces are left, open in this process: the VMs in them get others
+    this.#egress = { holder: record.holder, namespaces, uplink: record.uplink, resolver: null, closed: new Set() };
     this.#watching ??= this.#watch();
     return ended;
   }
@@ -232,7 +238,7 @@ export class EgressNetwork implements VmNetworks {
 
   async #writeRecord(): Promise<void> {
     const { holder, uplink } = this.#require();
-    const bytes = JSON.stringify({ holder, uplink } satisfies EgressRecord);
+    const bytes = JSON.stringify({ holder, uplink, host: await hostNamespace() } satisfies EgressRecord);
     await publishBytes({ target: this.#recordPath(), stagingDir: this.#parts.stagingDir, bytes, ifExists: "replace" });
   }
 
@@ -240,6 +246,8 @@ export class EgressNetwork implements VmNetworks {
     return join(this.#parts.directory, "egress.json");
   }
 }
+
+const hostNamespace = (): Promise<string> => readlink("/proc/self/ns/net");
 
 const readHostResolvConf = async (): Promise<string> => {
   try {
