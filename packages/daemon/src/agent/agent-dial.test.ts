@@ -234,3 +234,16 @@ test("datagrams find whoever listens on ::1 alone, and what finds nobody is lost
   await connection.write(Buffer.from("four"));
   assert.equal(String((await found)[0]), "four");
 });
+
+test("a guest that is paused takes its connections when it goes on, with what was written meanwhile", async (context) => {
+  const { agent, session } = await ready(context);
+  const { port } = await listen(context, echo);
+  process.kill(agent.pid, "SIGSTOP");
+  using connection = dialTcp(session, port);
+  await connection.write(Buffer.from("early"));
+  connection.end();
+  const reading = readAll(connection);
+  assert.equal(await Promise.race([reading.then(() => "answered"), systemClock.sleep(300, { signal }).then(() => "waits")]), "waits");
+  process.kill(agent.pid, "SIGCONT");
+  assert.equal((await reading).toString(), "early");
+});
