@@ -136,6 +136,7 @@ export const OPERATIONS: readonly CrashOperation[] = [
     only: { points: /preboot|^publish\./, reason: "it is a run -d but for the snapshot that it builds first" },
     mayEndWith: ["VM_DIED"],
   },
+  { name: "kernel warm", env: PREBOOT, command: () => ["kernel", "warm"] },
   {
     name: "start",
     prepare: (home) => create(home, "web", "true"),
