@@ -28,6 +28,7 @@ import type { Core, Journal } from "./operations/core.ts";
 import { RecordedWork } from "./operations/joined-work.ts";
 import type { RegistryImageSource } from "./registry/registry-image.ts";
 import { OPERATION_LIMITS } from "./operations/limits.ts";
+import { Pool } from "./operations/pool.ts";
 import { Operations } from "./operations/operations.ts";
 import { OpenPorts } from "./operations/ports.ts";
 import { SAGA_POINTS } from "./operations/resume-operations.ts";
@@ -43,6 +44,7 @@ import type { HomePaths } from "./store/home.ts";
 import { SqliteOperationStore } from "./store/operation-store.ts";
 import { SqliteRequestStore } from "./store/request-store.ts";
 import { SqliteSagaLog } from "./store/saga-log.ts";
+import { HomePool } from "./store/pool-directories.ts";
 import { DirectoryVmDisks } from "./store/vm-disks.ts";
 import { FileLogs } from "./store/vm-log.ts";
 import { SqliteVmStore } from "./store/vm-store.ts";
@@ -95,6 +97,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     ...{ driver, agent, work, clock, checkpoint, store: artifacts, files: prebootFiles },
     admit: (signal) => boots.acquire({ caller: "preboot", signal, position: () => undefined }),
   });
+  const pool = new Pool(config.pool, new HomePool({ root: paths.pool, write: createEmptyDisk, randomUuid: randomUUID }));
   const core: Core = {
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
     blobs: shelf,
@@ -104,7 +107,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
-    ...{ driver, agent, boots, preboots, networks },
+    ...{ driver, agent, boots, preboots, pool, networks },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
     stopping: stop.signal,

@@ -76,6 +76,7 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   await sweepArtifacts(core, paths);
   await sweepUnused(core);
   resumeOperations(core, interrupted);
+  await core.pool.reconcile(core);
 };
 
 /** After the VMs: they say whether what they share is still needed. */
@@ -180,6 +181,7 @@ const shutDown = async (
   patience.abort();
   forgiveResumes(core);
   beginStop();
+  await core.pool[Symbol.asyncDispose]();
   await core.ports[Symbol.asyncDispose]();
   sockets.terminate();
   if (!core.vms.list().some(needsNetwork)) await core.networks.close();

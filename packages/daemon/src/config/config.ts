@@ -1,4 +1,11 @@
-import { KilnError } from "@kiln/protocol";
+import { DEFAULTS, KilnError, LIMITS } from "@kiln/protocol";
+
+/** What a daemon keeps ready of one shape. */
+export interface PoolShape {
+  readonly count: number;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+}
 
 /** Everything the daemon is told at its start; frozen, and handed down from main. */
 export interface Config {
@@ -21,6 +28,8 @@ export interface Config {
   readonly helperPath: string;
   /** Whether VMs start from pre-boot snapshots, and what is missing is built behind a cold boot. */
   readonly preboot: boolean;
+  /** What is kept ready: guests that are restored and wait. */
+  readonly pool: readonly PoolShape[];
   /** From request to the agent's first answer. A cold boot under TCG takes 1.5 s alone on its core. */
   readonly bootTimeoutMs: number;
 }
@@ -41,16 +50,25 @@ const CPU_OVERCOMMIT = 32;
 /** Disks are sparse, and most stay nearly empty. */
 export const DISK_OVERCOMMIT = 16;
 
-type Setting = "home" | "driver";
+type Setting = "home" | "driver" | "pool";
+const SETTINGS: ReadonlyMap<string | undefined, Setting> = new Map([
+  ["--home", "home"],
+  ["--driver", "driver"],
+  ["--pool", "pool"],
+]);
 
 const parseArguments = (argv: readonly string[]): Partial<Record<Setting, string>> => {
   const settings: Partial<Record<Setting, string>> = {};
   for (let index = 0; index < argv.length; index += 2) {
     const [flag, value] = [argv[index], argv[index + 1]];
-    if ((flag !== "--home" && flag !== "--driver") || value === undefined || value === "") {
-      throw new KilnError("USAGE", `the daemon does not know the argument ${flag}; it takes --home DIR and --driver qemu|fake`);
+    const setting = SETTINGS.get(flag);
+    if (setting === undefined || value === undefined || value === "") {
+      throw new KilnError(
+        "USAGE",
+        `the daemon does not know the argument ${flag}; it takes --home DIR, --driver qemu|fake and --pool N[:CPUSxMEMORY],…`,
+      );
     }
-    settings[flag === "--home" ? "home" : "driver"] = value;
+    settings[setting] = value;
   }
   return settings;
 };
@@ -68,6 +86,24 @@ const parseSwitch = (name: string, text: string | undefined, fallback: boolean):
   throw new KilnError("USAGE", `${name}=${text} is neither on nor off`);
 };
 
+const POOL = /^(?<count>\d{1,3})(?::(?<cpus>\d{1,3})x(?<memory>\d{1,7})(?<unit>[mg]))?$/;
+const UNITS: Readonly<Record<string, number>> = { m: 2 ** 20, g: 2 ** 30 };
+
+/** "4" of the default shape, "2:1x256m,1:2x1g" of others. */
+const parsePool = (text: string | undefined): readonly PoolShape[] =>
+  (text ?? "")
+    .split(",")
+    .filter((part) => part !== "")
+    .map((part) => {
+      const { count, cpus, memory, unit } = POOL.exec(part)?.groups ?? {};
+      const bytes = memory === undefined ? DEFAULTS.memoryBytes : Number(memory) * (UNITS[unit ?? ""] ?? Number.NaN);
+      const shape = { count: Number(count), cpus: Number(cpus ?? DEFAULTS.cpus), memoryBytes: bytes };
+      const isFine =
+        shape.count > 0 && shape.cpus >= 1 && shape.cpus <= LIMITS.cpus && bytes >= LIMITS.memoryBytesMin && bytes <= LIMITS.memoryBytesMax;
+      if (isFine && bytes % LIMITS.memoryStepBytes === 0) return shape;
+      throw new KilnError("USAGE", `"${part}" is no part of a pool: it is a number of VMs, or one with its shape, such as 4 or 2:1x256m`);
+    });
+
 /** Arguments over environment over defaults. Throws USAGE. */
 export const parseConfig = (input: ConfigInput): Config => {
   const settings = parseArguments(input.argv);
@@ -84,6 +120,7 @@ export const parseConfig = (input: ConfigInput): Config => {
     agentPath: input.env["KILN_AGENT"] ?? input.defaults.agentPath,
     helperPath: input.env["KILN_HELPER"] ?? input.defaults.helperPath,
     preboot: parseSwitch("KILN_PREBOOT", input.env["KILN_PREBOOT"], driver === "qemu"),
+    pool: parsePool(settings.pool ?? input.env["KILN_POOL"]),
     bootTimeoutMs: parsePositive("KILN_BOOT_TIMEOUT_MS", input.env["KILN_BOOT_TIMEOUT_MS"], 120_000),
   });
 };

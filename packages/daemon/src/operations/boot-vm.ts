@@ -2,7 +2,7 @@ import { asKilnError, KilnError } from "@kiln/protocol";
 import { withDeadline } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
 import type { WorkOptions } from "../pipeline/work.port.ts";
-import type { AgentSession, ExecAttachment, GuestSetup } from "../vms/agent.port.ts";
+import type { AgentSession, ExecAttachment } from "../vms/agent.port.ts";
 import type { OpenPreboot } from "../snapshots/preboot.ts";
 import type { DiskSpec, SavedVmm, Vmm, VmmRef, VmmSpec } from "../vms/driver.port.ts";
 import type { VmLog } from "../vms/log.port.ts";
@@ -10,13 +10,14 @@ import type { VmRecord } from "../vms/record.ts";
 import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
+import { guestSetup } from "./guest-setup.ts";
 import { OPERATION_LIMITS } from "./limits.ts";
 import { MAIN_EXEC } from "./running-vms.ts";
 import { chooseStart, shapeOf, type StartPath, warmBehind } from "./start-path.ts";
 import type { Stopwatch } from "./stopwatch.ts";
+import type { PoolEntry } from "./pool.ts";
 import { openNetwork, type VmNetwork } from "./vm-network.ts";
 
-const ENTROPY_BYTES = 64;
 const ADOPT_MS = 15_000;
 
 export type VmFiles = BootFiles & { readonly rootfs: string; readonly kernelKey: string };
@@ -57,7 +58,7 @@ export const prepareFiles = async (core: Core, record: VmRecord, work: WorkOptio
 
 /** How a start went: which way, why not the faster one, and the milliseconds of the guest's own setup. */
 export interface StartReport {
-  readonly path: StartPath["path"];
+  readonly path: StartPath["path"] | "pool";
   readonly reason: string | null;
   readonly steps: Readonly<Record<string, number>>;
 }
@@ -70,6 +71,8 @@ type Booted = { readonly booted: BootedVm; readonly report: StartReport };
  */
 export const bootVm = async (boot: Boot, files: VmFiles): Promise<Booted> => {
   const { core, record, operation } = boot;
+  const pooled = await tryPool(boot, files);
+  if (pooled !== null) return pooled;
   const { signal } = operation;
   const chosen = await chooseStart(core, record, { files, work: { signal, operation: operation.id } });
   using _saved = chosen.saved;
@@ -82,6 +85,56 @@ export const bootVm = async (boot: Boot, files: VmFiles): Promise<Booted> => {
   const distrusted = chosen.path === "preboot" ? { record: chosen.saved.record, reason: restored } : null;
   if (record.startMode === "auto") warmBehind(core, shapeOf(record, files), distrusted);
   return { booted: booted.booted, report: { path: "cold", reason: restored, steps: booted.steps } };
+};
+
+/** The VM from the pool; null where it has none of this shape, or that one was of no use. Memory that is short is freed. */
+const tryPool = async (boot: Boot, files: VmFiles): Promise<Booted | null> => {
+  const { core, record, operation } = boot;
+  const entry = core.pool.claim(record, files.kernelKey);
+  await core.pool.relieve(core);
+  if (entry === null) return null;
+  try {
+    const { booted, steps } = await withDeadline(OPERATION_LIMITS.restoreMs, (signal) => startPooled(boot, { files, entry }, signal), {
+      ...{ signal: operation.signal, clock: core.clock },
+      onTimeout: () =>
+        new KilnError("VM_BOOT_FAILED", `the pooled VM ${record.name} did not answer within ${OPERATION_LIMITS.restoreMs} ms`),
+    });
+    return { booted, report: { path: "pool", reason: null, steps } };
+  } catch (error) {
+    operation.signal.throwIfAborted();
+    core.journal.warn({ vm: record.id, error: asKilnError(error).message }, "a guest of the pool could not be used");
+    return null;
+  } finally {
+    core.pool.fill(core);
+  }
+};
+
+/** The guest becomes this VM: named in its record before anything is done to it, so that it is never lost. */
+const startPooled = async (
+  { core, record, stopwatch }: Boot,
+  { files, entry }: { files: VmFiles; entry: PoolEntry },
+  signal: AbortSignal,
+): Promise<{ booted: BootedVm; steps: Readonly<Record<string, number>> }> => {
+  const { vmm } = entry;
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => vmm.kill());
+  stopwatch.phase("attach");
+  await core.disks.linkVmm(record.id, entry.directory);
+  core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
+  const log = await core.logs.begin(record.id);
+  undo.defer(() => log.close());
+  const network = await openNetwork(core, record, { files, signal });
+  const own = vmmSpec(core, record, { files, network }).disks.filter(({ slot }) => slot !== "modules");
+  await vmm.attach(own, { signal });
+  await vmm.resume({ signal });
+  await core.checkpoint("start.booted");
+  stopwatch.phase("agent");
+  const session = await unlessEnded(record, vmm, connectAgent(core, { vmm, epoch: record.epoch }, signal));
+  await core.checkpoint("start.connected");
+  stopwatch.phase("setup");
+  const steps = await unlessEnded(record, vmm, session.setup(guestSetup(core, record, { files, network, isPrepared: true }), { signal }));
+  undo.move();
+  return { booted: { vmm, session, log, main: null }, steps };
 };
 
 /** The VM, or why it could not be restored. */
@@ -163,20 +216,6 @@ const vmmSpec = (core: Core, record: VmRecord, { files, network }: { files: VmFi
   const uid = core.config.uidBase === null ? null : core.config.uidBase + slot;
   return { id, cpus, memoryBytes, kernel: files, disks, network: network.vmm, directory: core.disks.directory(id), uid };
 };
-
-/** A guest that was saved has been prepared: its modules are loaded. */
-const guestSetup = (core: Core, record: VmRecord, about: { files: BootFiles; network: VmNetwork; isPrepared: boolean }): GuestSetup => ({
-  modules: about.isPrepared ? [] : about.files.setupModules,
-  disks: { root: "root", writable: "writable", modules: "modules" },
-  hostname: record.hostname,
-  machineId: record.machineId,
-  clockNs: BigInt(Math.round(core.clock.now() * 1000)) * 1000n,
-  entropy: core.random.bytes(ENTROPY_BYTES),
-  hosts: `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${record.hostname}\n`,
-  resolvConf: about.network.resolvConf,
-  network: about.network.guest === null || !about.isPrepared ? about.network.guest : { ...about.network.guest, modules: [] },
-  bootId: record.bootId ?? "",
-});
 
 /** Runs the VM's own command, once however often it is asked for: its exec id is always the same (I26). */
 export const startCommand = async (record: VmRecord, session: AgentSession, signal: AbortSignal): Promise<ExecAttachment> => {

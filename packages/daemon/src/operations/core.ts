@@ -18,6 +18,7 @@ import type { Capacity, VmStore } from "../vms/store.port.ts";
 import type { BootAdmission, RunAdmission } from "./admission.ts";
 import type { BlobShelf } from "./collect-content.ts";
 import type { EventLog } from "./events.port.ts";
+import type { Pool } from "./pool.ts";
 import type { Operations } from "./operations.ts";
 import type { OpenPorts } from "./ports.ts";
 import type { RunningVms } from "./running-vms.ts";
@@ -57,6 +58,8 @@ export interface Core {
   readonly platform: Platform;
   /** null where VMs always boot cold. */
   readonly preboots: Preboots | null;
+  /** Guests that wait for the VM that they will be; empty where none are wanted. */
+  readonly pool: Pool;
   readonly rootfsFiles: RootfsFiles;
   readonly kernelSets: KernelSets;
   readonly disks: VmDisks;

@@ -17,6 +17,8 @@ const NO_NETWORK: VmNetwork = { vmm: null, guest: null, resolvConf: "" };
 /** The first byte says: of one station, and given by whoever runs it (IEEE 802). */
 const LOCAL_MAC = "02";
 const MAC_BYTES = 5;
+/** No VM has it while it runs anything of an image. */
+const POOL_MAC = "02:00:00:00:00:01";
 
 /** Made in the turn in which the record that names it is reserved, so that no two VMs of a home share one (I17). */
 export const mintMac = (core: Pick<Core, "random" | "vms">): string => {
@@ -30,7 +32,7 @@ export const mintMac = (core: Pick<Core, "random" | "vms">): string => {
 /** Throws NETWORK_UNAVAILABLE: a VM without the network that it was promised does not start. */
 export const openNetwork = async (
   core: Core,
-  record: VmRecord,
+  record: Pick<VmRecord, "network">,
   about: { files: Pick<BootFiles, "networkModules">; signal: AbortSignal },
 ): Promise<VmNetwork> => {
   const { mode, mac } = record.network;
@@ -44,6 +46,12 @@ export const openNetwork = async (
   };
   return { vmm: { mac, uplink }, guest, resolvConf };
 };
+
+/** For a guest that is nobody's yet: the way out that most VMs get, and an address that each replaces by its own. */
+export const openPoolNetwork = async (
+  core: Core,
+  about: { files: Pick<BootFiles, "networkModules">; signal: AbortSignal },
+): Promise<VmNetwork> => openNetwork(core, { network: { mode: "user", mac: POOL_MAC } }, about);
 
 const toBytes = (address: string): Uint8Array => Uint8Array.from(address.split("."), Number);
 

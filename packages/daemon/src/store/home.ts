@@ -5,7 +5,7 @@ import { type FileLock, identifyProcess, makeDirectories, processState, publishB
 import { z } from "zod";
 
 /** The directories of a home, all 0700. */
-const DIRECTORIES = ["content", "rootfs", "kernels", "preboots", "vms", "staging", "cache"] as const;
+const DIRECTORIES = ["content", "rootfs", "kernels", "preboots", "pool", "vms", "staging", "cache"] as const;
 
 export interface HomePaths {
   readonly home: string;
@@ -18,6 +18,7 @@ export interface HomePaths {
   readonly rootfs: string;
   readonly kernels: string;
   readonly preboots: string;
+  readonly pool: string;
   readonly vms: string;
   readonly staging: string;
   readonly cache: string;
@@ -37,6 +38,7 @@ export const homePaths = (home: string): HomePaths => ({
   rootfs: join(home, "rootfs"),
   kernels: join(home, "kernels"),
   preboots: join(home, "preboots"),
+  pool: join(home, "pool"),
   vms: join(home, "vms"),
   staging: join(home, "staging"),
   cache: join(home, "cache"),

@@ -1,6 +1,7 @@
-import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
+import { chmod, mkdir, readdir, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { KilnError, type VmId } from "@kiln/protocol";
+import { VMM_LINK } from "../vms/driver.port.ts";
 import type { VmDisks } from "../vms/disks.port.ts";
 import { isOfLog } from "./vm-log.ts";
 
@@ -56,6 +57,12 @@ export class DirectoryVmDisks implements VmDisks {
     }
     const { signal, diskBytes } = options;
     await this.#publish(target, (path) => this.#write({ path, sizeBytes: diskBytes, uuid: this.#random() }, { signal }));
+  }
+
+  async linkVmm(id: VmId, directory: string): Promise<void> {
+    const link = join(this.directory(id), VMM_LINK);
+    await rm(link, { force: true });
+    await symlink(directory, link);
   }
 
   async remove(id: VmId): Promise<void> {

@@ -9,6 +9,8 @@ export interface VmDisks {
    * ARTIFACT_DAMAGED where a disk that was there is not, or is another: a VM does not lose what it wrote without a word.
    */
   prepare(id: VmId, options: { diskBytes: number; signal: AbortSignal }): Promise<void>;
+  /** Notes where the VMM of this VM was started, since its process cannot say that it is this VM's. */
+  linkVmm(id: VmId, directory: string): Promise<void>;
   /** Removes the directory with all that is in it. Idempotent. */
   remove(id: VmId): Promise<void>;
   /** Ids of the directories that are there. */

@@ -89,6 +89,9 @@ export interface SavedVmm {
   readonly state: string;
 }
 
+/** In the directory of a VM whose VMM was started elsewhere: a link to where. */
+export const VMM_LINK = "vmm";
+
 /** Names a running VMM well enough to find it again after a restart of the daemon. JSON. */
 export interface VmmRef {
   readonly driver: string;
@@ -96,6 +99,8 @@ export interface VmmRef {
   readonly identity: ProcessIdentity;
   readonly directory: string;
   readonly accel: string;
+  /** What it runs as; null: the daemon's own. */
+  readonly uid: number | null;
 }
 
 export type VmmEnd =

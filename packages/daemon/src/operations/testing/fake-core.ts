@@ -21,6 +21,7 @@ import { SqliteSagaLog } from "../../store/saga-log.ts";
 import { DirectoryVmDisks } from "../../store/vm-disks.ts";
 import { FileLogs } from "../../store/vm-log.ts";
 import { SqliteVmStore } from "../../store/vm-store.ts";
+import type { PoolDirectories } from "../../vms/pool.port.ts";
 import { FakeDriver } from "../../vmm/fake/driver.ts";
 import { FakeHost, type FakeHostOptions } from "../../vmm/fake/host.ts";
 import { toVmView } from "../../vms/record.ts";
@@ -29,6 +30,7 @@ import type { Core } from "../core.ts";
 import { beginCreateVm } from "../create-vm.ts";
 import { RecordedWork } from "../joined-work.ts";
 import { adoptVms } from "../adopt-vms.ts";
+import { Pool } from "../pool.ts";
 import { Operations } from "../operations.ts";
 import { OpenPorts } from "../ports.ts";
 import { findInterrupted, forgiveResumes, resumeOperations } from "../resume-operations.ts";
@@ -172,7 +174,7 @@ const composeFake = (parts: {
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
-    ...{ driver, agent, networks: NO_NETWORKS },
+    ...{ driver, agent, networks: NO_NETWORKS, pool: new Pool([], NO_POOL) },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
     vmLocks: new KeyedLock<VmId>(),
@@ -193,6 +195,12 @@ const fakePreboots = (
   const files = owned.use(new PrebootDirectory({ directory, stagingDir, program: HELPER }));
   const admit = async (): Promise<Disposable> => ({ [Symbol.dispose]: () => undefined });
   return new Preboots({ ...parts, files, admit, uid: null, retryMs: NOT_AGAIN_MS, buildMs: NOT_AGAIN_MS });
+};
+
+const NO_POOL: PoolDirectories = {
+  make: () => Promise.reject(new KilnError("INTERNAL", "a test asked for a pool")),
+  remove: async () => undefined,
+  list: async () => [],
 };
 
 /** The fake driver's guests have no NIC. */

@@ -115,7 +115,7 @@ class FakeVmm implements Vmm {
 
   constructor(machine: FakeMachine) {
     const { identity, spec } = machine;
-    this.ref = { driver: NAME, vmId: spec.id, identity, directory: spec.directory, accel: ACCEL };
+    this.ref = { driver: NAME, vmId: spec.id, identity, directory: spec.directory, accel: ACCEL, uid: spec.uid };
     this.#machine = machine;
     const ended = new Deferred<VmmEnd>();
     this.ended = ended.promise;

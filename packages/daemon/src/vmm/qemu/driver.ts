@@ -1,23 +1,25 @@
 import { constants } from "node:fs";
-import { access, chown, stat, truncate } from "node:fs/promises";
+import { access, chown, readlink, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { asKilnError, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
+import { hasCode } from "@kiln/std/node";
 import { findProcesses, endProcess } from "../../host/proc.ts";
-import type {
-  DiskSpec,
-  Driver,
-  DriverCapabilities,
-  DriverReport,
-  KernelFiles,
-  OpenVmm,
-  SavableVmm,
-  SavedVmm,
-  SaveTarget,
-  Vmm,
-  VmmRef,
-  VmmShape,
-  VmmSpec,
+import {
+  type DiskSpec,
+  type Driver,
+  type DriverCapabilities,
+  type DriverReport,
+  type KernelFiles,
+  type OpenVmm,
+  type SavableVmm,
+  type SavedVmm,
+  type SaveTarget,
+  type Vmm,
+  VMM_LINK,
+  type VmmRef,
+  type VmmShape,
+  type VmmSpec,
 } from "../../vms/driver.port.ts";
 import { VMM_LIMITS } from "../limits.ts";
 import { AccelChooser, type AccelVerdict } from "./accel.ts";
@@ -158,7 +160,7 @@ export class QemuDriver implements Driver {
     let take = (event: QmpEvent): void => void early.push(event);
     const plan = { binary: this.#binary, spec, accel, group, begin, onEvent: (event: QmpEvent) => take(event) };
     const { process, ...launched } = await launchQemu(plan, { clock: this.#clock, signal: options.signal });
-    const ref = { driver: this.name, vmId: spec.id, identity: process.identity, directory: spec.directory, accel };
+    const ref = { driver: this.name, vmId: spec.id, identity: process.identity, directory: spec.directory, accel, uid: spec.uid };
     const vmm = new QemuVmm({ process, qmp: launched.qmp, ref, clock: this.#clock });
     const migration = new Migration();
     take = (event) => {
@@ -188,11 +190,12 @@ export class QemuDriver implements Driver {
   }
 
   async endStrays(directory: string): Promise<number> {
-    const strays = await findProcesses((environment) => isBelow(environment, directory));
+    const places = [directory, await linkedDirectory(directory)].filter((place) => place !== null);
+    const strays = await findProcesses((environment) => places.some((place) => isBelow(environment, place)));
     const signal = AbortSignal.timeout(VMM_LIMITS.killMs);
     const ended = await Promise.all(strays.map(({ identity }) => endProcess(identity, { clock: this.#clock, signal })));
-    const places = new Set(strays.map(({ environment }) => environment.get(MARKER.directory)).filter((place) => place !== undefined));
-    await Promise.all([...places].map(removeSockets));
+    const sockets = new Set(strays.map(({ environment }) => environment.get(MARKER.directory)).filter((place) => place !== undefined));
+    await Promise.all([...sockets].map(removeSockets));
     return ended.filter(Boolean).length;
   }
 
@@ -236,6 +239,16 @@ const requireReadable = async ({ id, uid, kernel, directory }: VmmSpec): Promise
     const { mode } = await stat(path);
     if (uid === null || (mode & OTHERS_READ) !== 0) continue;
     throw new KilnError("VMM_FAILED", `the VM ${id} cannot be started: ${path} has to be readable for uid ${uid}`, { object: id });
+  }
+};
+
+/** Where the VMM of a VM was started, if that was elsewhere. */
+const linkedDirectory = async (directory: string): Promise<string | null> => {
+  try {
+    return await readlink(join(directory, VMM_LINK));
+  } catch (error) {
+    if (hasCode(error, "ENOENT", "EINVAL", "ENOTDIR")) return null;
+    throw error;
   }
 };
 
