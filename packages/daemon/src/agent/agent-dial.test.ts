@@ -7,6 +7,7 @@ import { test, type TestContext } from "node:test";
 import { KilnError } from "@kiln/protocol/errors";
 import { WIRE } from "@kiln/protocol/wire";
 import { systemClock, systemRandom } from "@kiln/std";
+import { noIpv6 } from "../forward/testing/clients.ts";
 import type { AgentSession, GuestConnection } from "../vms/agent.port.ts";
 import { createAgentConnector } from "./connector.ts";
 import { collect, execSpec, setupOf, TestAgent } from "./test-guest.ts";
@@ -140,7 +141,7 @@ test("readers that read nothing, here and in the guest, hold up neither a comman
   await session.ping({ signal });
 });
 
-test("where nothing listens the guest says so, and a port that listens on ::1 alone is found", async (context) => {
+test("where nothing listens the guest says so", async (context) => {
   const { session } = await ready(context);
   const gone = await listen(context, echo);
   gone.server.close();
@@ -148,6 +149,10 @@ test("where nothing listens the guest says so, and a port that listens on ::1 al
   await assert.rejects(refused.opened, { code: "VM_STATE_CONFLICT", message: /nothing takes connections on port \d+: ECONNREFUSED/ });
   await assert.rejects(refused.read(), { code: "VM_STATE_CONFLICT" });
   await assert.rejects(refused.write(Buffer.from("x")), { code: "VM_STATE_CONFLICT" });
+});
+
+test("a port that listens on ::1 alone is found", { skip: noIpv6() }, async (context) => {
+  const { session } = await ready(context);
   const v6 = await listen(context, echo, "::1");
   using connection = dialTcp(session, v6.port);
   await connection.write(Buffer.from("six"));
@@ -215,7 +220,7 @@ test("datagrams keep their boundaries, the empty and the largest one too", async
   await session.ping({ signal });
 });
 
-test("datagrams find whoever listens on ::1 alone, and what finds nobody is lost without a trace", async (context) => {
+test("datagrams find whoever listens on ::1 alone, and what finds nobody is lost without a trace", { skip: noIpv6() }, async (context) => {
   const { session } = await ready(context);
   const server = createSocket("udp6");
   await new Promise<void>((resolve) => server.bind(0, "::1", resolve));

@@ -11,7 +11,7 @@ import { FakeGuest } from "../vmm/fake/guest.ts";
 import { ECHO_PORT } from "../vmm/fake/guest-ports.ts";
 import { FORWARD_LIMITS } from "./limits.ts";
 import { SocketForwarder } from "./socket-forwarder.ts";
-import { dialHost, endOf, holdPort, isFree, talk, UdpClient } from "./testing/clients.ts";
+import { dialHost, endOf, holdPort, isFree, noIpv6, talk, UdpClient } from "./testing/clients.ts";
 import { UdpPort } from "./udp-port.ts";
 
 const signal = AbortSignal.timeout(60_000);
@@ -100,7 +100,7 @@ test("an address that is taken, not this host's, or not allowed is refused with 
   await udp[Symbol.asyncDispose]();
 });
 
-test("IPv6 addresses are listened at as well", async (context) => {
+test("IPv6 addresses are listened at as well", { skip: noIpv6() }, async (context) => {
   const session = await guestSession(context);
   const port = await forwarder.open({ hostIp: "::1", hostPort: 0, protocol: "tcp" }, async () =>
     session.dial({ protocol: "tcp", port: ECHO_PORT }),

@@ -155,6 +155,19 @@ test("a port that is added twice is one, to a VM that is stopped it is only writ
   assert.equal(portsOf(fake, "web").length, 2);
 });
 
+test("what the host chose for a VM that is stopped may be asked for by another; the first then gets a new one", async () => {
+  await using fake = await createFakeCore();
+  await succeeded(fake, fake.create({ name: "one", start: true, ports: [echo] }));
+  const hostPort = hostPortOf(fake, "one");
+  assert.equal((await fake.ended(fake.create({ name: "early", ports: [{ ...echo, hostPort }] }))).error?.code, "PORT_IN_USE");
+  await stop(fake, fake.core, "one");
+  await succeeded(fake, fake.create({ name: "two", ports: [{ ...echo, hostPort }] }));
+  await start(fake, fake.core, "one");
+  assert.notEqual(hostPortOf(fake, "one"), hostPort);
+  await start(fake, fake.core, "two");
+  assert.equal((await talk(hostPort, "two")).toString(), "two");
+});
+
 test("of two VMs that add one address at once one gets it", async () => {
   await using fake = await createFakeCore();
   const hostPort = await freePort();

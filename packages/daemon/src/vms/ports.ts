@@ -1,5 +1,6 @@
-import { KilnError, type PortProtocol, type PortRequest, type PortView } from "@kiln/protocol";
+import { KilnError, type PortProtocol, type PortRequest, type PortView, type VmState } from "@kiln/protocol";
 import { z } from "zod";
+import { LIVE_STATES } from "./states.ts";
 
 /** A port of a guest at an address of the host, as it is kept. */
 export const publishedPort = z.object({
@@ -61,19 +62,25 @@ export const overlap = (one: HostAddress, other: HostAddress): boolean =>
 interface PortOwner {
   readonly id: string;
   readonly name: string;
+  readonly state: VmState;
   readonly ports: readonly PublishedPort[];
 }
 
+/** What the host has chosen for a VM is its own while it lives. */
+const firmPorts = ({ state, ports }: PortOwner): readonly PublishedPort[] =>
+  ports.filter(({ isAutomatic }) => !isAutomatic || LIVE_STATES.has(state));
+
 /** A host address belongs to one VM of the home, whether it runs or not. Throws PORT_IN_USE, which names the VM. */
 export const requireFreePorts = (owner: PortOwner, vms: Iterable<PortOwner>): void => {
-  owner.ports.forEach((port, index) => {
-    if (owner.ports.slice(0, index).some((other) => overlap(port, other)))
+  const wanted = firmPorts(owner);
+  wanted.forEach((port, index) => {
+    if (wanted.slice(0, index).some((other) => overlap(port, other)))
       throw new KilnError("PORT_IN_USE", `${addressText(port)} is wanted for two ports of ${owner.name}`, { object: owner.name });
   });
-  if (owner.ports.length === 0) return;
+  if (wanted.length === 0) return;
   for (const vm of vms) {
     if (vm.id === owner.id) continue;
-    const taken = vm.ports.find((other) => owner.ports.some((port) => overlap(port, other)));
+    const taken = firmPorts(vm).find((other) => wanted.some((port) => overlap(port, other)));
     if (taken === undefined) continue;
     throw new KilnError("PORT_IN_USE", `${addressText(taken)} belongs to the VM ${vm.name}`, {
       object: vm.name,

@@ -1,4 +1,4 @@
-import { KilnError, NETWORK_MODES, START_MODES, START_PATHS, VM_STATES, type VmId, type VmState, type VmView } from "@kiln/protocol";
+import { KilnError, NETWORK_MODES, START_MODES, START_PATHS, VM_STATES, type VmId, type VmView } from "@kiln/protocol";
 import { z } from "zod";
 import type { VmmRef } from "./driver.port.ts";
 import { GUEST_NETWORK } from "./network.port.ts";
@@ -56,6 +56,7 @@ const vmRecord = z.strictObject({
       identity: z.object({ bootId: z.string(), pidNamespace: z.string(), pid: z.int(), startTime: z.string() }),
       directory: z.string(),
       accel: z.string(),
+      uid: z.int().nullable().default(null),
     })
     .nullable(),
   driver: z.string(),
@@ -75,10 +76,7 @@ export const parseVmRecord = (value: unknown): VmRecord => {
   return parsed.data as VmRecord;
 };
 
-/** States in which a VMM process may exist. */
-export const LIVE_STATES: ReadonlySet<VmState> = new Set(["starting", "running", "paused", "stopping"]);
-/** States from which a start is possible. */
-export const STARTABLE_STATES: ReadonlySet<VmState> = new Set(["created", "exited", "failed"]);
+export { LIVE_STATES, STARTABLE_STATES } from "./states.ts";
 
 const texts = new WeakMap<VmRecord, string>();
 const lists = new WeakMap<readonly VmRecord[], Uint8Array<ArrayBuffer>>();

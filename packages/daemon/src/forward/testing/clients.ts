@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 
 const PATIENCE_MS = 20_000;
 
@@ -31,6 +32,10 @@ export const endOf = async (socket: Socket): Promise<string | null> => {
   if (!socket.closed) await new Promise((resolve) => socket.once("close", resolve));
   return code;
 };
+
+/** For tests of IPv6: what a machine without it lacks. */
+export const noIpv6 = (): string | false =>
+  Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === "::1")) ? false : "this machine has no ::1";
 
 export const isFree = async (port: number, host = "127.0.0.1"): Promise<boolean> => {
   const server = createServer();
