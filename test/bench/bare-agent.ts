@@ -45,10 +45,17 @@ export const openBareAgent = async (home: string): Promise<BareAgent> => {
   return { exec: (argv) => exec(session, argv), [Symbol.asyncDispose]: () => owned.disposeAsync() };
 };
 
-const setupOf = (modules: readonly string[]) => ({
+export const setupOf = (modules: readonly string[]) => ({
   modules,
   disks: { root: "root", writable: "writable", modules: null },
-  ...{ hostname: "bench", machineId: "0".repeat(32), hosts: "", resolvConf: "", bootId: "11111111-2222-4333-8444-555555555555", network: null },
+  ...{
+    hostname: "bench",
+    machineId: "0".repeat(32),
+    hosts: "",
+    resolvConf: "",
+    bootId: "11111111-2222-4333-8444-555555555555",
+    network: null,
+  },
   clockNs: BigInt(Date.now()) * 1_000_000n,
   entropy: systemRandom.bytes(64),
 });

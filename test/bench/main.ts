@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { cpus, totalmem } from "node:os";
+import { cpus, loadavg, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { benchCliStart } from "./cli-start.ts";
@@ -7,12 +7,14 @@ import type { Figure } from "./measure.ts";
 import { benchAdopt, benchCreateReserve, benchPs } from "./operations.ts";
 import { benchRootfsBuild } from "./rootfs-build.ts";
 import { benchExec, benchStartCold } from "./start-cold.ts";
+import { benchStartPreboot } from "./start-preboot.ts";
 
 /** `npm run bench [-- NAME…] [--json] [--check]`: each figure beside what it is compared to, measured in the same run. */
 const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
   "cli.start": benchCliStart,
   "rootfs.build": benchRootfsBuild,
   "start.cold": benchStartCold,
+  "start.preboot": benchStartPreboot,
   exec: benchExec,
   "create.reserve": benchCreateReserve,
   "ps.10000": benchPs,
@@ -45,7 +47,7 @@ const describe = (figure: Figure): string => {
   const goal = goals.length === 0 ? "no goal" : `goal ${wanted}: ${figure.met === true ? "met" : "MISSED"}`;
   const details = Object.entries(figure.details).map(([name, value]) => `${name}=${value}`);
   return [
-    `${figure.name}: p50 ${figure.p50} ms, p99 ${figure.p99} ms, n ${figure.n}, failures ${figure.failures}`,
+    `${figure.name}: p50 ${figure.p50} ${figure.unit}, p99 ${figure.p99} ${figure.unit}, n ${figure.n}, failures ${figure.failures}`,
     ...ratios,
     goal,
     ...details,
@@ -74,7 +76,10 @@ print(
 let missed = 0;
 for (const [name, bench] of Object.entries(BENCHES)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
-  const figure = await bench();
+  const before = loadavg()[0] ?? Number.NaN;
+  const measured = await bench();
+  const load = `${before.toFixed(1)} before, ${(loadavg()[0] ?? Number.NaN).toFixed(1)} after`;
+  const figure = { ...measured, details: { ...measured.details, load } };
   if (figure.met === false || figure.failures > 0) missed += 1;
   print(figure, describe(figure));
 }

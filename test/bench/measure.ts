@@ -1,7 +1,9 @@
+export type Unit = "ms" | "MiB";
+
 /** What each line of `npm run bench -- --json` holds; see docs for the meaning of each figure. */
 export interface Figure {
   readonly name: string;
-  readonly unit: "ms";
+  readonly unit: Unit;
   readonly n: number;
   readonly failures: number;
   readonly p50: number | null;
@@ -19,7 +21,7 @@ export interface Figure {
   readonly met: boolean | null;
 }
 
-/** A ratio, or one of the details, that is to be no more than `max`. */
+/** p50, p99, a ratio, or one of the details, that is to be no more than `max`. */
 export interface Goal {
   readonly field: string;
   readonly max: number;
@@ -61,8 +63,32 @@ export const timed = async (work: () => Promise<unknown>): Promise<number> => {
   return performance.now() - began;
 };
 
+/** Milliseconds by phase, over many starts. */
+export class Phases {
+  readonly #ms = new Map<string, number[]>();
+
+  add(phases: Readonly<Record<string, number>>): void {
+    for (const [name, ms] of Object.entries(phases)) {
+      const kept = this.#ms.get(name);
+      if (kept === undefined) this.#ms.set(name, [ms]);
+      else kept.push(ms);
+    }
+  }
+
+  clear(): void {
+    this.#ms.clear();
+  }
+
+  /** For a figure's details. */
+  medians(prefix: string): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#ms].map(([name, ms]) => [`${prefix}${name}`, percentile(ms, 0.5) ?? Number.NaN]));
+  }
+}
+
 interface Comparison {
   readonly name: string;
+  /** Of what `ms` holds, where that is not time. */
+  readonly unit?: Unit;
   readonly ours: Samples;
   readonly theirs: Readonly<Record<string, Samples>>;
   readonly goal?: Goal;
@@ -74,7 +100,7 @@ interface Comparison {
 /** One figure from samples: ratios of medians, and the goals against `ratios` or `details`. */
 export const compare = (comparison: Comparison): Figure => {
   const { name, ours, theirs, goal = null, furtherGoals = [] } = comparison;
-  const p50 = percentile(ours.ms, 0.5);
+  const [p50, p99] = [percentile(ours.ms, 0.5), percentile(ours.ms, 0.99)];
   const medians = Object.entries(theirs).map(([peer, samples]): [string, number | null] => [peer, percentile(samples.ms, 0.5)]);
   const ratios = Object.fromEntries(
     medians.flatMap(([peer, median]) => (p50 === null || median === null ? [] : [[peer, round(p50 / median)]])),
@@ -84,16 +110,16 @@ export const compare = (comparison: Comparison): Figure => {
   const failures = ours.failures + Object.values(theirs).reduce((sum, one) => sum + one.failures, 0);
   const goals = goal === null ? furtherGoals : [goal, ...furtherGoals];
   const isMet = ({ field, max }: Goal): boolean => {
-    const reached = ratios[field] ?? details[field];
+    const reached = ({ p50, p99 } as const)[field as "p50"] ?? ratios[field] ?? details[field];
     return typeof reached === "number" && reached <= max;
   };
   return {
     name,
-    unit: "ms",
+    unit: comparison.unit ?? "ms",
     n: ours.ms.length,
     failures,
     p50,
-    p99: percentile(ours.ms, 0.99),
+    p99,
     ratios,
     details,
     skipped: comparison.skipped ?? [],

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CreateVmRequest, VmId } from "@kiln/protocol";
 import { Kiln } from "@kiln/sdk";
@@ -7,6 +6,7 @@ import { adoptVms } from "../../packages/daemon/src/operations/adopt-vms.ts";
 import { createFakeCore } from "../../packages/daemon/src/operations/testing/fake-core.ts";
 import { Database, declareWrite } from "../../packages/daemon/src/store/database.ts";
 import { TestHome } from "../e2e/home.ts";
+import { cpuMs } from "./cpu.ts";
 import { compare, type Figure, percentile, type Samples, timed } from "./measure.ts";
 
 const { signal } = new AbortController();
@@ -15,17 +15,6 @@ const CREATES = 300;
 const LISTED = 10_000;
 const ADOPTED = 50;
 const [COPY, REMOVE_COPIES] = [declareWrite("bench.copy"), declareWrite("bench.remove")];
-
-/** In /proc/PID/stat: clock ticks of 10 ms in user and system mode, behind the name in brackets. */
-const TICK_MS = 10;
-const [USER_TIME, SYSTEM_TIME] = [11, 12];
-
-/** What the daemon has computed so far: on a machine that does other things too it says more than the time that passes. */
-const cpuMs = async (pid: number): Promise<number> => {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[USER_TIME]) + Number(fields[SYSTEM_TIME])) * TICK_MS;
-};
 
 const round = (value: number): number => Math.round(value * 100) / 100;
 
