@@ -13,7 +13,7 @@ export interface CommandEntry {
 /** Commands that only hold others. */
 export const GROUPS: Readonly<Record<string, string>> = {
   image: "Images: the same commands by docker's other names",
-  port: "Ports of VMs at addresses of this host",
+  port: "Ports of VMs at addresses of this host; `kiln port NAME` lists them",
   kernel: "Kernels that VMs boot",
   op: "Operations: what the daemon does and did",
   daemon: "The daemon of this home",
