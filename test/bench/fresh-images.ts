@@ -1,14 +1,11 @@
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { ImageBlobs } from "../../packages/cli/src/testing/image-files.ts";
 import { buildTar, type TarSpec } from "../../packages/formats/src/tar/tar-writer.fixture.ts";
-import { type BenchHome, ROOT } from "./home.ts";
+import type { BenchHome } from "./home.ts";
 
-const run = promisify(execFile);
 const BUSYBOX = "/bin/busybox";
 const MIB = 2 ** 20;
 
@@ -47,7 +44,7 @@ export class FreshImages implements AsyncDisposable {
     const layout = await mkdtemp(join(tmpdir(), "kiln-bench-image-"));
     try {
       await writeImage(layout, [directory("bin"), { path: "bin/busybox", content: await readFile(BUSYBOX), mode: 0o755 }, ...fill(kind)]);
-      const { reference } = JSON.parse(await this.#kiln("pull", "--json", `oci:${layout}:1`)) as { reference: string };
+      const { reference } = JSON.parse(await this.#home.command("pull", "--json", `oci:${layout}:1`)) as { reference: string };
       this.#made.push(reference);
       const created = await kiln.operations.result(await kiln.vms.create({ image: reference, command: ["true"] }));
       await kiln.operations.result(await kiln.vms.remove(created.result ?? ""));
@@ -58,12 +55,8 @@ export class FreshImages implements AsyncDisposable {
     }
   }
 
-  async #kiln(...args: readonly string[]): Promise<string> {
-    return (await run(join(ROOT, "kiln"), args, { env: { ...process.env, KILN_HOME: this.#home.path } })).stdout;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#made.length > 0) await this.#kiln("rmi", ...this.#made);
+    if (this.#made.length > 0) await this.#home.command("rmi", ...this.#made);
   }
 }
 

@@ -13,6 +13,8 @@ export const IMAGE = "deb:busybox-static";
 export interface BenchHome extends AsyncDisposable {
   readonly path: string;
   readonly kiln: ReturnType<typeof connect>;
+  /** Runs `kiln ARGS` for this home to its end; what it wrote to stdout. Throws where it fails. */
+  command(...args: readonly string[]): Promise<string>;
 }
 
 /** A home kept between runs, so that kernel and image are there; its daemon runs as long as the bench. */
@@ -20,16 +22,17 @@ export const openHome = async (): Promise<BenchHome> => {
   const path = join(CACHE, "home");
   await mkdir(CACHE, { recursive: true });
   const env = { ...process.env, KILN_HOME: path };
-  const kilnCommand = join(ROOT, "kiln");
-  await run(kilnCommand, ["daemon", "start"], { env });
-  await run(kilnCommand, ["run", "--rm", IMAGE, "--", "busybox", "true"], { env });
+  const command = async (...args: readonly string[]): Promise<string> => (await run(join(ROOT, "kiln"), args, { env })).stdout;
+  await command("daemon", "start");
+  await command("run", "--rm", IMAGE, "--", "busybox", "true");
   const kiln = connect({ home: path });
   return {
     path,
     kiln,
+    command,
     [Symbol.asyncDispose]: async () => {
       kiln[Symbol.dispose]();
-      await run(kilnCommand, ["daemon", "stop"], { env });
+      await command("daemon", "stop");
     },
   };
 };

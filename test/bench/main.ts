@@ -2,7 +2,9 @@ import { execFileSync } from "node:child_process";
 import { cpus, loadavg, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { benchBurst } from "./burst.ts";
 import { benchCliStart } from "./cli-start.ts";
+import { benchDensity } from "./density.ts";
 import type { Figure } from "./measure.ts";
 import { benchAdopt, benchCreateReserve, benchPs } from "./operations.ts";
 import { benchRootfsBuild } from "./rootfs-build.ts";
@@ -15,6 +17,8 @@ const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
   "rootfs.build": benchRootfsBuild,
   "start.cold": benchStartCold,
   "start.preboot": benchStartPreboot,
+  "burst.preboot": benchBurst,
+  density: benchDensity,
   exec: benchExec,
   "create.reserve": benchCreateReserve,
   "ps.10000": benchPs,
