@@ -6,6 +6,10 @@ export const AGENT_LIMITS = {
   requestMs: 30_000,
   /** SETUP replays the writable disk's journal. */
   setupMs: 60_000,
+  /** How far behind a guest's clock may be when its command begins. Alone on a core it is behind by less than 10 ms, translation of cold code included. */
+  clockLateMs: 20,
+  /** On a host with thirty busy processes a core, answers take longer than that: then it stays as it is. */
+  clockAttempts: 5,
   /** SYNC writes out what the guest has cached. */
   syncMs: 120_000,
   /** Beyond the grace period of POWEROFF: killing, writing out, unmounting. */

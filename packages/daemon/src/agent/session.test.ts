@@ -11,6 +11,7 @@ import {
   FrameReader,
   OPS,
   parseHello,
+  parseTlvs,
   TAGS,
   WIRE,
   WIRE_ERRORS,
@@ -257,6 +258,30 @@ test("refusals become typed errors with the guest's words", async () => {
   await assert.rejects(session.attach("a", { signal }), { code: "EXEC_NOT_FOUND" });
   await assert.rejects(session.exec(execSpec({ id: "a", argv: ["a\0b"] }), { signal }), { code: "REQUEST_INVALID" });
   await assert.rejects(session.sendSignal("a", "SIGNOPE", { signal }), { code: "REQUEST_INVALID" });
+});
+
+test("I31 a guest that was late to take its time is told it again, until it took it soon", async () => {
+  const clock = new FakeClock();
+  const guest = new ScriptedGuest();
+  const session = await createAgentConnector({ clock, random: systemRandom }).connect(guest.host, { epoch: 1, signal });
+  const step = (name: string, ms: number) =>
+    [TAGS.STEP_TIME, Buffer.concat([Buffer.from(Uint32Array.of(ms * 1000).buffer), Buffer.from(name)])] as const;
+  const steps = encodeTlvs([step("entropy", 40), step("clock", 5), step("root", 100)]);
+  const late = [50, 30, 5];
+  guest.answer = (request) => {
+    const isSetup = request.flags === OPS.SETUP;
+    clock.advance((late.shift() ?? 0) + (isSetup ? 100 : 0));
+    guest.frame(FRAME_TYPES.REPLY, [WIRE_ERRORS.OK, request.stream], isSetup ? steps : new Uint8Array(0));
+  };
+  assert.deepEqual(await session.setup(setupOf({ clockNs: 7_000_000_000n }), { signal }), { entropy: 40, clock: 5, root: 100 });
+  const told = guest.requests.slice(1).map(({ flags, payload }) => [flags, parseTlvs(payload).u64(TAGS.CLOCK_NS)]);
+  assert.deepEqual(told, [
+    [OPS.CLOCK, 7_150_000_000n],
+    [OPS.CLOCK, 7_180_000_000n],
+  ]);
+  late.push(15);
+  await session.setup(setupOf(), { signal });
+  assert.equal(guest.requests.length, 4, "soon enough");
 });
 
 test("a guest that does not answer is a timeout, and the channel is closed where it was HELLO", async () => {

@@ -46,6 +46,7 @@ export class WireAgentSession implements AgentSession {
   readonly hello: AgentHello;
   readonly closed: Promise<void>;
   readonly #channel: Duplex;
+  readonly #clock: Clock;
   readonly #reader = new FrameReader();
   readonly #requests: Requests;
   readonly #attachments = new Map<number, Attachment>();
@@ -59,6 +60,7 @@ export class WireAgentSession implements AgentSession {
     this.hello = options.hello;
     this.closed = this.#closed.promise;
     this.#channel = channel;
+    this.#clock = options.clock;
     this.#requests = new Requests(options.clock, (bytes) => this.#write(bytes));
     this.#connections = new Connections(channel, this.#requests);
     channel.on("data", (bytes: Uint8Array) => this.#receive(bytes));
@@ -73,14 +75,31 @@ export class WireAgentSession implements AgentSession {
 
   async setup(config: GuestSetup, { signal }: Signalled): Promise<Readonly<Record<string, number>>> {
     const payload = encodeSetup(config);
+    const begunMs = this.#clock.monotonicMs();
     const fields = await this.#requests.send({ op: OPS.SETUP, payload, action: "guest setup", timeoutMs: AGENT_LIMITS.setupMs, signal });
     const steps = fields.all(TAGS.STEP_TIME).filter((step) => step.length >= 4);
-    return Object.fromEntries(
-      steps.map((step) => [
-        new TextDecoder().decode(step.subarray(4)),
-        new DataView(step.buffer, step.byteOffset).getUint32(0, true) / 1000,
-      ]),
-    );
+    const times = steps.map((step): [string, number] => [
+      new TextDecoder().decode(step.subarray(4)),
+      new DataView(step.buffer, step.byteOffset).getUint32(0, true) / 1000,
+    ]);
+    await this.#settleClock(config.clockNs, { begunMs, times, signal });
+    return Object.fromEntries(times);
+  }
+
+  /**
+   * The guest's clock is behind by what passed before it was set: no more than the answer took, less the steps after it.
+   * Where that is too much, the time is told again.
+   */
+  async #settleClock(clockNs: bigint, about: { begunMs: number; times: readonly [string, number][]; signal: AbortSignal }): Promise<void> {
+    const { begunMs, times, signal } = about;
+    const after = times.slice(times.findIndex(([name]) => name === "clock") + 1).reduce((sum, [, ms]) => sum + ms, 0);
+    let lateMs = this.#clock.monotonicMs() - begunMs - after;
+    for (let attempt = 0; lateMs > AGENT_LIMITS.clockLateMs && attempt < AGENT_LIMITS.clockAttempts; attempt += 1) {
+      const askedMs = this.#clock.monotonicMs();
+      const nowNs = clockNs + BigInt(Math.round((askedMs - begunMs) * 1e6));
+      await this.#send(OPS.CLOCK, encodeTlvs([[TAGS.CLOCK_NS, nowNs]]), { signal, action: "clock" });
+      lateMs = this.#clock.monotonicMs() - askedMs;
+    }
   }
 
   async exec(spec: GuestExec, options: Signalled): Promise<void> {
