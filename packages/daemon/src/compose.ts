@@ -101,7 +101,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const core: Core = {
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
     blobs: shelf,
-    ...createAdmission(config, paths, database),
+    ...createAdmission(config, { paths, database, onFreed: () => core.pool.fill(core) }),
     events: new SqliteEventLog(database),
     sagas: new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) }),
     images: artifacts,
@@ -166,11 +166,19 @@ export const createDriver = (config: Config, paths: HomePaths): Driver =>
     ? new FakeDriver()
     : new QemuDriver({ cacheDir: paths.cache, stagingDir: paths.staging, helper: config.helperPath, clock: systemClock });
 
-const createAdmission = (config: Config, paths: HomePaths, database: Database): Pick<Core, "vms" | "admission" | "capacity"> => {
+const createAdmission = (
+  config: Config,
+  { paths, database, onFreed }: { paths: HomePaths; database: Database; onFreed: () => void },
+): Pick<Core, "vms" | "admission" | "capacity"> => {
   const { blocks, bsize } = statfsSync(paths.home);
   const { memoryBytes, cpus } = config;
   const capacity = { memoryBytes, cpus, diskBytes: config.diskBytes ?? blocks * bsize * DISK_OVERCOMMIT };
-  const vms: SqliteVmStore = new SqliteVmStore(database, { onFreed: () => admission.freed() });
+  const vms: SqliteVmStore = new SqliteVmStore(database, {
+    onFreed: () => {
+      admission.freed();
+      onFreed();
+    },
+  });
   const admission = new RunAdmission(vms, capacity);
   return { vms, admission, capacity };
 };

@@ -21,7 +21,6 @@ import { SqliteSagaLog } from "../../store/saga-log.ts";
 import { DirectoryVmDisks } from "../../store/vm-disks.ts";
 import { FileLogs } from "../../store/vm-log.ts";
 import { SqliteVmStore } from "../../store/vm-store.ts";
-import type { PoolDirectories } from "../../vms/pool.port.ts";
 import { FakeDriver } from "../../vmm/fake/driver.ts";
 import { FakeHost, type FakeHostOptions } from "../../vmm/fake/host.ts";
 import { toVmView } from "../../vms/record.ts";
@@ -30,6 +29,8 @@ import type { Core } from "../core.ts";
 import { beginCreateVm } from "../create-vm.ts";
 import { RecordedWork } from "../joined-work.ts";
 import { adoptVms } from "../adopt-vms.ts";
+import type { PoolShape } from "../../config/config.ts";
+import { HomePool } from "../../store/pool-directories.ts";
 import { Pool } from "../pool.ts";
 import { Operations } from "../operations.ts";
 import { OpenPorts } from "../ports.ts";
@@ -50,6 +51,8 @@ export interface FakeCoreOptions extends FakeHostOptions {
   readonly bootsLimit?: number;
   /** VMs start from pre-boot snapshots; by default they cannot. */
   readonly preboot?: boolean;
+  /** Guests that are kept ready; by default none. */
+  readonly pool?: readonly PoolShape[];
   /** Held open until it resolves: the slow part of a pull. */
   readonly pull?: () => Promise<void>;
 }
@@ -88,6 +91,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
       ports: new OpenPorts(new SocketForwarder({ clock: core.clock })),
       vmLocks: new KeyedLock<VmId>(),
       boots: new BootAdmission(core.boots.limit),
+      pool: createPool(root, options),
     };
     current = { ...current, ...fresh, stopping: stop.signal };
     return current;
@@ -119,6 +123,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
       await Promise.all(current.running.list().map((run) => run.finished.promise));
       await current.operations.drain();
       await current.ports[Symbol.asyncDispose]();
+      await current.pool[Symbol.asyncDispose]();
       await owned.disposeAsync();
       await rm(root, { recursive: true, force: true });
     },
@@ -174,7 +179,7 @@ const composeFake = (parts: {
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
-    ...{ driver, agent, networks: NO_NETWORKS, pool: new Pool([], NO_POOL) },
+    ...{ driver, agent, networks: NO_NETWORKS, pool: createPool(root, options) },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
     vmLocks: new KeyedLock<VmId>(),
@@ -197,10 +202,9 @@ const fakePreboots = (
   return new Preboots({ ...parts, files, admit, uid: null, retryMs: NOT_AGAIN_MS, buildMs: NOT_AGAIN_MS });
 };
 
-const NO_POOL: PoolDirectories = {
-  make: () => Promise.reject(new KilnError("INTERNAL", "a test asked for a pool")),
-  remove: async () => undefined,
-  list: async () => [],
+const createPool = (root: string, { pool = [] }: FakeCoreOptions): Pool => {
+  mkdirSync(join(root, "pool"), { recursive: true });
+  return new Pool(pool, new HomePool({ root: join(root, "pool"), write: async () => undefined, randomUuid: () => "" }));
 };
 
 /** The fake driver's guests have no NIC. */

@@ -19,6 +19,7 @@ import type {
   VmmShape,
   VmmSpec,
 } from "../../vms/driver.port.ts";
+import { linkedDirectory } from "../linked-directory.ts";
 import { FakeHost, type FakeMachine } from "./host.ts";
 
 const NAME = "fake";
@@ -99,7 +100,9 @@ export class FakeDriver implements Driver {
   }
 
   async endStrays(directory: string): Promise<number> {
-    const strays = [...this.#host.machines].filter(({ spec }) => `${spec.directory}/`.startsWith(`${directory.replace(/\/+$/, "")}/`));
+    const places = [directory, await linkedDirectory(directory)].filter((place) => place !== null);
+    const isBelow = (own: string): boolean => places.some((place) => `${own}/`.startsWith(`${place.replace(/\/+$/, "")}/`));
+    const strays = [...this.#host.machines].filter(({ spec }) => isBelow(spec.directory));
     for (const machine of strays) machine.end({ reason: "killed" });
     return strays.length;
   }

@@ -37,7 +37,7 @@ const cat: Command = async (_args, io) => {
 
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ["true", async () => 0],
-  ["/init", async () => 0],
+  ["init", async () => 0],
   ["false", async () => 1],
   ["exit", async ([code]) => Number(code ?? 0) & 255],
   ["cat", cat],

@@ -56,6 +56,8 @@ export class FakeGuest {
   #epoch = -1;
   #sessions = 0;
   #setup: SetupRequest | null = null;
+  /** A command may run before SETUP, until the next epoch. */
+  #rehearsed = false;
   #off = false;
 
   constructor(options: FakeGuestOptions) {
@@ -125,6 +127,7 @@ export class FakeGuest {
       this.#epoch = hello.epoch;
       this.#sessions = 0;
       this.#setup = null;
+      this.#rehearsed = false;
     }
     this.#sessions += 1;
     this.#hello = hello;
@@ -162,11 +165,13 @@ export class FakeGuest {
           frame.stream,
           [...this.#execs.values()].map((exec): TlvItem => [TAGS.EXEC_INFO, encodeExecInfo(exec.info)]),
         );
+      case OPS.REHEARSE:
+        this.#rehearsed = true;
+        return this.#reply(frame.stream);
       case OPS.PING:
       case OPS.SYNC:
       case OPS.CLOCK:
       case OPS.PREPARE:
-      case OPS.REHEARSE:
         return this.#reply(frame.stream);
       case OPS.POWEROFF:
         void this.#powerOff(frame.stream, parseTlvs(frame.payload).u32(TAGS.GRACE_MS));
@@ -202,7 +207,7 @@ export class FakeGuest {
   #onExec(frame: Frame): void {
     const request = parseExec(frame.payload);
     const name = request.argv[0] ?? "";
-    if (this.#setup === null) return this.#reply(frame.stream, [], WIRE_ERRORS.NOT_READY);
+    if (this.#setup === null && !this.#rehearsed) return this.#reply(frame.stream, [], WIRE_ERRORS.NOT_READY);
     if (this.#execs.has(request.id)) return this.#reply(frame.stream);
     if (findCommand(name) === null)
       return this.#reply(

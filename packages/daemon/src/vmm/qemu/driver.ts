@@ -1,9 +1,8 @@
 import { constants } from "node:fs";
-import { access, chown, readlink, stat, truncate } from "node:fs/promises";
+import { access, chown, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { asKilnError, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
-import { hasCode } from "@kiln/std/node";
 import { findProcesses, endProcess } from "../../host/proc.ts";
 import {
   type DiskSpec,
@@ -16,12 +15,12 @@ import {
   type SavedVmm,
   type SaveTarget,
   type Vmm,
-  VMM_LINK,
   type VmmRef,
   type VmmShape,
   type VmmSpec,
 } from "../../vms/driver.port.ts";
 import { VMM_LIMITS } from "../limits.ts";
+import { linkedDirectory } from "../linked-directory.ts";
 import { AccelChooser, type AccelVerdict } from "./accel.ts";
 import type { Accel } from "./args.ts";
 import { findKvmAccess } from "./kvm-device.ts";
@@ -239,16 +238,6 @@ const requireReadable = async ({ id, uid, kernel, directory }: VmmSpec): Promise
     const { mode } = await stat(path);
     if (uid === null || (mode & OTHERS_READ) !== 0) continue;
     throw new KilnError("VMM_FAILED", `the VM ${id} cannot be started: ${path} has to be readable for uid ${uid}`, { object: id });
-  }
-};
-
-/** Where the VMM of a VM was started, if that was elsewhere. */
-const linkedDirectory = async (directory: string): Promise<string | null> => {
-  try {
-    return await readlink(join(directory, VMM_LINK));
-  } catch (error) {
-    if (hasCode(error, "ENOENT", "EINVAL", "ENOTDIR")) return null;
-    throw error;
   }
 };
 
