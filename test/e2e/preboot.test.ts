@@ -93,10 +93,10 @@ const clockError = async (session: CommandSession): Promise<{ offMs: number; uns
   for (let round = 0; round < 20; round += 1) {
     const begun = performance.now();
     await session.write(encoder.encode("\n"));
-    const { value } = await chunks.next();
+    const next = await chunks.next();
     const ended = performance.now();
-    assert.ok(value !== undefined);
-    const guestMs = Number(new TextDecoder().decode(value.bytes).trim()) / 1e6;
+    assert.ok(next.done !== true);
+    const guestMs = Number(new TextDecoder().decode(next.value.bytes).trim()) / 1e6;
     const unsureMs = (ended - begun) / 2;
     if (unsureMs < best.unsureMs) best = { offMs: guestMs - (performance.timeOrigin + begun + unsureMs), unsureMs };
   }
