@@ -101,7 +101,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const core: Core = {
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
     blobs: shelf,
-    ...createAdmission(config, { paths, database, onFreed: () => core.pool.fill(core) }),
+    ...createAdmission(config, { paths, database, onFreed: () => core.pool.refill(core) }),
     events: new SqliteEventLog(database),
     sagas: new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) }),
     images: artifacts,

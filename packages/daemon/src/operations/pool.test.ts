@@ -13,7 +13,7 @@ const SHAPE = { cpus: 1, memoryBytes: 128 * MIB };
 
 const createPoolCore = async (options: FakeCoreOptions = {}): Promise<FakeCore> => {
   const fake = await createFakeCore({ preboot: true, bootsLimit: 32, pool: [{ ...SHAPE, count: 2 }], ...options });
-  fake.core.pool.fill(fake.core);
+  fake.core.pool.refill(fake.core);
   return fake;
 };
 
@@ -90,7 +90,7 @@ describe("the pool", () => {
       assert.ok(vm !== null);
       await removeVm(fake.core, vm.id, { force: true });
     }
-    fake.core.pool.fill(fake.core);
+    fake.core.pool.refill(fake.core);
     await until(() => ready(fake.core) === 2);
   });
 
@@ -120,7 +120,7 @@ describe("the pool", () => {
     assert.ok(kept !== null);
     await removeVm(next, kept.id, { force: true });
     assert.equal(fake.host.machines.size, 2);
-    next.pool.fill(next);
+    next.pool.refill(next);
     await until(async () => (await directories(fake)).length === 2);
   });
 
@@ -134,7 +134,7 @@ describe("the pool", () => {
     await removeVm(fake.core, vm.id, { force: true });
     await fake.ended(begun);
     assert.equal(fake.core.vms.find("short"), null);
-    fake.core.pool.fill(fake.core);
+    fake.core.pool.refill(fake.core);
     await until(() => ready(fake.core) === 2 && fake.host.machines.size === 2);
     await until(async () => (await directories(fake)).length === 2);
   });

@@ -80,7 +80,7 @@ export class Pool implements AsyncDisposable {
   }
 
   /** Makes what is missing, one after the other, while nobody waits for it. Returns at once. */
-  fill(core: Core): void {
+  refill(core: Core): void {
     if (this.#wanted.length === 0 || this.#closing.signal.aborted) return;
     this.#isAskedAgain = true;
     this.#filling ??= this.#fillUp(core).finally(() => {
@@ -162,7 +162,7 @@ export class Pool implements AsyncDisposable {
   async #ended(core: Core, entry: PoolEntry): Promise<void> {
     if (!this.#ready.delete(entry)) return;
     await this.#drop(entry.directory);
-    this.fill(core);
+    this.refill(core);
   }
 
   async #giveUp(entry: PoolEntry): Promise<void> {
@@ -193,7 +193,7 @@ export class Pool implements AsyncDisposable {
   /** For the start of a daemon: ends what an earlier one kept ready. */
   async reconcile(core: Core): Promise<void> {
     await this.#sweep(core);
-    this.fill(core);
+    this.refill(core);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
