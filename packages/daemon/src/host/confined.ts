@@ -21,6 +21,8 @@ export interface ConfinedCommand {
   readonly wrapper?: readonly string[];
   /** Descriptors that it may have open; by default what a VMM needs. null: as many as this process. */
   readonly openFiles?: number | null;
+  /** How long a file may become by what it writes. By default anything. */
+  readonly fileBytes?: number;
 }
 
 export interface ProcessEnd {
@@ -48,14 +50,15 @@ const FIRST_INHERITED = 3;
 export const confinedArgv = (command: ConfinedCommand): readonly string[] => {
   if (command.uid === 0) throw new KilnError("VMM_FAILED", `${command.command} must not run as root`);
   const groups = command.group === null ? ["--clear-groups"] : [`--groups=${command.group}`];
-  const { namespaces = null, wrapper = [], openFiles = OPEN_FILES } = command;
+  const { namespaces = null, wrapper = [], openFiles = OPEN_FILES, fileBytes } = command;
+  const files = [...(openFiles === null ? [] : [`--nofile=${openFiles}`]), ...(fileBytes === undefined ? [] : [`--fsize=${fileBytes}`])];
   const identity = command.uid === null ? [] : [`--reuid=${command.uid}`, `--regid=${command.uid}`, ...groups];
   // whoever enters a user namespace of its own has every capability in it
   const bounded = command.uid === null && (namespaces?.user ?? null) === null ? [] : ["--bounding-set=-all"];
   return [
     ...wrapper,
     ...(namespaces === null ? [] : enterArgv(namespaces)),
-    ...["prlimit", "--core=0", ...(openFiles === null ? [] : [`--nofile=${openFiles}`]), "--memlock=65536", "--msgqueue=0", "--"],
+    ...["prlimit", "--core=0", ...files, "--memlock=65536", "--msgqueue=0", "--"],
     ...["setpriv", ...identity, ...bounded, "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--"],
     ...[command.command, ...command.args],
   ];

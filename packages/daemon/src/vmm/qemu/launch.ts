@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
-import { KilnError } from "@kiln/protocol";
+import { KilnError, LIMITS } from "@kiln/protocol";
 import { type Clock } from "@kiln/std";
 import { spawnConfined } from "../../host/confined.ts";
 import type { VmmSpec } from "../../vms/driver.port.ts";
@@ -72,9 +72,15 @@ const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched,
   const inherit = (descriptor: number): number => FIRST_INHERITED + inherited.push(descriptor) - 1;
   const inheritSocket = async (name: string): Promise<number> =>
     inherit(opened.use(await bindSocket(join(spec.directory, name))).descriptor);
-  const inheritFile = async (path: string, flags: number): Promise<number> => inherit(opened.use(await openFor(spec, path, flags)).fd);
-
   const takesDisks = begin.from === "snapshot" && begin.open;
+  // a VMM that its guest has taken over cannot fill the host through a disk either
+  let fileBytes = takesDisks ? LIMITS.diskBytesMax : 0;
+  const inheritFile = async (path: string, flags: number): Promise<number> => {
+    const file = opened.use(await openFor(spec, path, flags));
+    if (flags === constants.O_RDWR) fileBytes = Math.max(fileBytes, (await file.stat()).size);
+    return inherit(file.fd);
+  };
+
   const [qmp, agent] = [await inheritSocket(QMP_SOCKET), await inheritSocket(AGENT_SOCKET)];
   const descriptors = { qmp, agent, hand: takesDisks ? await inheritSocket(HAND_SOCKET) : null };
   const kernel =
@@ -100,7 +106,7 @@ const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched,
   const confined = await spawnConfined({
     command: binary,
     args: qemuArguments({ id, accel, cpus, memoryBytes, network, descriptors, kernel, snapshot, disks }),
-    ...{ uid: spec.uid, group, inherited, namespaces: network?.uplink?.namespace ?? null },
+    ...{ uid: spec.uid, group, inherited, fileBytes, namespaces: network?.uplink?.namespace ?? null },
     environment: { [MARKER.vm]: id, [MARKER.directory]: spec.directory, [MARKER.driver]: QEMU_DRIVER },
   });
   return { process: watchChild(confined, clock), state, directory };
