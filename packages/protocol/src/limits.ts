@@ -29,3 +29,9 @@ export const DEFAULTS = {
   diskBytes: 8 * 2 ** 30,
   stopTimeoutMs: 10_000,
 } as const;
+
+/** Where a port is published unless told otherwise: to programs of this host alone. */
+export const DEFAULT_HOST_IP = "127.0.0.1";
+
+export const PORT_PROTOCOLS = ["tcp", "udp"] as const;
+export type PortProtocol = (typeof PORT_PROTOCOLS)[number];

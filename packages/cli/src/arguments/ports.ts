@@ -1,5 +1,6 @@
-import { DEFAULT_HOST_IP, PORT_PROTOCOLS, type PortProtocol, type PortView, type PublishPort } from "@kiln/protocol";
+import type { PortView, PublishPort } from "@kiln/protocol";
 import { KilnError } from "@kiln/protocol/errors";
+import { DEFAULT_HOST_IP, PORT_PROTOCOLS, type PortProtocol } from "@kiln/protocol/limits";
 
 const FORM = "[IP:]HOST:GUEST[/udp], [IP:]:GUEST or GUEST";
 const HIGHEST = 65_535;

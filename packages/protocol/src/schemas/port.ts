@@ -1,10 +1,5 @@
 import { z } from "zod";
-
-/** Where a port is published unless told otherwise: to programs of this host alone. */
-export const DEFAULT_HOST_IP = "127.0.0.1";
-
-export const PORT_PROTOCOLS = ["tcp", "udp"] as const;
-export type PortProtocol = (typeof PORT_PROTOCOLS)[number];
+import { DEFAULT_HOST_IP, PORT_PROTOCOLS } from "../limits.ts";
 
 const ip = z.union([z.ipv4(), z.ipv6()], "an IPv4 or IPv6 address");
 const port = z.int().min(1).max(65_535);
