@@ -265,6 +265,23 @@ describe("a VM's network", { skip }, () => {
     ]);
   });
 
+  test("an uplink that runs and leads nowhere, as a daemon leaves it that dies while it makes one, is made anew", async () => {
+    const { holder, uplink } = await egress();
+    await world.host("nsenter", `--net=/proc/${holder.member.pid}/ns/net`, "ip", "link", "set", "uplink", "down");
+    await waitUntil(async () => (await egress()).uplink.pid !== uplink.pid, "another uplink");
+    await waitUntil(async () => (await probe("two", `tcp:${ADDRESSES.far}:${PORT}`))[0]?.endsWith(" far") ?? false, "egress");
+  });
+
+  test("a holder that is killed gets a successor in the same namespace, which goes on closing", async () => {
+    const { holder } = await egress();
+    const namespace = await readlink(`/proc/${holder.member.pid}/ns/net`);
+    for (const { pid } of [holder.leader, holder.member]) process.kill(pid, "SIGKILL");
+    await waitUntil(async () => (await egress()).holder.member.pid !== holder.member.pid, "another holder");
+    const { member } = (await egress()).holder;
+    assert.equal(await readlink(`/proc/${member.pid}/ns/net`), namespace);
+    await waitUntil(async () => (await probe("two", `tcp:${ADDRESSES.far}:${PORT}`))[0]?.endsWith(" far") ?? false, "egress");
+  });
+
   test("I35 I36 kill -9 of the daemon: guests keep their way out, new addresses of the host are closed at once, the next daemon has the same namespace", async () => {
     const before = await egress();
     const seen = hostHits().length;

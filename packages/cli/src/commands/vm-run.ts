@@ -27,6 +27,7 @@ const spec: CommandSpec = {
           "kiln run --rm deb:busybox-static busybox uname -a",
           "kiln run -d --name web -m 1g -e PORT=8080 oci:./web",
           "kiln run -d --idle --name box oci:./alpine:latest",
+          "kiln run --rm --network none oci:./tool",
         ),
       ),
   run: async (context, command) => {

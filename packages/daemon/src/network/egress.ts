@@ -40,6 +40,14 @@ const egressRecord = z.object({
 });
 type EgressRecord = z.output<typeof egressRecord>;
 
+/** Which of the home's processes go on: a holder's, by its leader, and an uplink. */
+interface Kept {
+  readonly leader: ProcessIdentity | null;
+  readonly uplink: ProcessIdentity | null;
+}
+
+const NONE: Kept = { leader: null, uplink: null };
+
 /** The namespace as this daemon has it open. */
 interface Egress {
   holder: Holder;
@@ -85,7 +93,10 @@ export class EgressNetwork implements VmNetworks {
     const record = needed ? await this.#readRecord() : null;
     const namespaces = record === null ? null : await openNamespaces(record.holder.member);
     const isHere = namespaces !== null && record?.host === (await hostNamespace());
-    const ended = await this.#endProcesses(isHere ? record : null, signal);
+    const ended = await this.#endProcesses(
+      record !== null && isHere ? { leader: record.holder.leader, uplink: record.uplink } : NONE,
+      signal,
+    );
     if (record === null || namespaces === null) {
       await this.#forget();
       return ended;
@@ -98,7 +109,7 @@ export class EgressNetwork implements VmNetworks {
 
   async close(): Promise<void> {
     await this.#stopWatching();
-    await this.#endProcesses(null, AbortSignal.timeout(NETWORK_LIMITS.toolMs));
+    await this.#endProcesses(NONE, AbortSignal.timeout(NETWORK_LIMITS.toolMs));
     await this.#forget();
   }
 
@@ -138,6 +149,7 @@ export class EgressNetwork implements VmNetworks {
     await mkdir(this.#parts.directory, { recursive: true, mode: 0o700 });
     const marks = { [MARKER]: this.#parts.directory };
     const { uid, clock } = this.#parts;
+    if (before !== null) await this.#endProcesses({ leader: null, uplink: before.uplink }, signal);
     const holder = await startHolder({ uid, marks, mac: this.#mac, into: before?.namespaces ?? null }, { clock, signal });
     const namespaces = before?.namespaces ?? (await openNamespaces(holder.member));
     if (namespaces === null) throw new KilnError("NETWORK_UNAVAILABLE", `the process that holds ${PREFIX} has ended`);
@@ -159,9 +171,10 @@ export class EgressNetwork implements VmNetworks {
   async #connect(signal: AbortSignal): Promise<void> {
     const egress = this.#require();
     const resolver = hostResolvers(await readHostResolvConf())[0] ?? null;
-    const isAlive = egress.uplink !== null && (await processState(egress.uplink)) === "alive";
-    egress.resolver ??= isAlive ? resolver : null;
-    if (isAlive && egress.resolver === resolver) return;
+    // one that runs and was never set up, because a daemon died over it, leads nowhere
+    const isUp = egress.uplink !== null && (await processState(egress.uplink)) === "alive" && (await leadsOut(egress.holder));
+    egress.resolver ??= isUp ? resolver : null;
+    if (isUp && egress.resolver === resolver) return;
     const { clock, uid, directory } = this.#parts;
     if (egress.uplink !== null) await endProcess(egress.uplink, { clock, signal });
     const host = parseDefaultInterface(await readFile("/proc/net/route", "latin1")) === null ? anyInterface() : null;
@@ -210,11 +223,10 @@ export class EgressNetwork implements VmNetworks {
   }
 
   /** Ends the home's processes but those of `kept`. Returns how many. */
-  async #endProcesses(kept: EgressRecord | null, signal: AbortSignal): Promise<number> {
+  async #endProcesses(kept: Kept, signal: AbortSignal): Promise<number> {
     const { directory, clock, uid } = this.#parts;
     const found = await findNetworkProcesses({ directory, mac: this.#mac, uid: uid ?? process.getuid?.() ?? -1 });
-    const isKept = ({ pid, group }: { pid: number; group: number }): boolean =>
-      kept !== null && (group === kept.holder.leader.pid || pid === kept.uplink?.pid);
+    const isKept = ({ pid, group }: { pid: number; group: number }): boolean => group === kept.leader?.pid || pid === kept.uplink?.pid;
     const strays = found.filter((one) => !isKept({ pid: one.identity.pid, group: one.group }));
     const ended = await Promise.all(strays.map((one) => endProcess(one.identity, { clock, signal })));
     return ended.filter(Boolean).length;
@@ -246,6 +258,9 @@ export class EgressNetwork implements VmNetworks {
     return join(this.#parts.directory, "egress.json");
   }
 }
+
+const leadsOut = async ({ member }: Holder): Promise<boolean> =>
+  parseDefaultInterface(await readFile(`/proc/${member.pid}/net/route`, "latin1")) === PLAN.interface;
 
 const hostNamespace = (): Promise<string> => readlink("/proc/self/ns/net");
 
