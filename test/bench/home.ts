@@ -18,10 +18,10 @@ export interface BenchHome extends AsyncDisposable {
 }
 
 /** A home kept between runs, so that kernel and image are there; its daemon runs as long as the bench. */
-export const openHome = async (): Promise<BenchHome> => {
+export const openHome = async (settings: Readonly<Record<string, string>> = {}): Promise<BenchHome> => {
   const path = join(CACHE, "home");
   await mkdir(CACHE, { recursive: true });
-  const env = { ...process.env, KILN_HOME: path };
+  const env = { ...process.env, KILN_HOME: path, ...settings };
   const command = async (...args: readonly string[]): Promise<string> => (await run(join(ROOT, "kiln"), args, { env })).stdout;
   await command("daemon", "start");
   await command("run", "--rm", IMAGE, "--", "busybox", "true");

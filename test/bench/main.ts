@@ -7,6 +7,7 @@ import { benchCliStart } from "./cli-start.ts";
 import { benchDensity } from "./density.ts";
 import type { Figure } from "./measure.ts";
 import { benchAdopt, benchCreateReserve, benchPs } from "./operations.ts";
+import { benchPoolClaim } from "./pool-claim.ts";
 import { benchRootfsBuild } from "./rootfs-build.ts";
 import { benchExec, benchStartCold } from "./start-cold.ts";
 import { benchStartPreboot } from "./start-preboot.ts";
@@ -17,6 +18,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
   "rootfs.build": benchRootfsBuild,
   "start.cold": benchStartCold,
   "start.preboot": benchStartPreboot,
+  "pool.claim": benchPoolClaim,
   "burst.preboot": benchBurst,
   density: benchDensity,
   exec: benchExec,

@@ -12,15 +12,15 @@ const COMMAND = ["/bin/busybox", "echo", "hi"];
 const GOAL_MS = 200;
 
 /** From the request to create a VM to the first byte of its first command's output. */
-const startFresh = async (kiln: Kiln, image: string, phases: Phases): Promise<number> => {
+export const startFresh = async (kiln: Kiln, image: string, how: { path: "preboot" | "pool"; phases: Phases }): Promise<number> => {
   const began = performance.now();
   await using sandbox = await Sandbox.create({ kiln, image });
   const created = performance.now();
   let ms = Number.NaN;
   await sandbox.exec(COMMAND, { onOutput: () => (ms = performance.now() - began) });
   const { startPath, timings, startReason } = await kiln.vms.get(sandbox.id);
-  if (startPath !== "preboot") throw new Error(`the VM started ${startPath}: ${startReason}`);
-  phases.add({ ...timings, "until it runs": created - began, "first exec": ms - (created - began) });
+  if (startPath !== how.path) throw new Error(`the VM started ${startPath}: ${startReason}`);
+  how.phases.add({ ...timings, "until it runs": created - began, "first exec": ms - (created - began) });
   return ms;
 };
 
@@ -40,7 +40,7 @@ export const benchStartPreboot = async (): Promise<Figure> => {
   const cpu = { kiln: 0, floor: 0 };
   const ours = async ({ reference }: FreshImage): Promise<number> => {
     const before = (await familyCpuMs(pid)) + (await familyCpuMs(process.pid));
-    const ms = await startFresh(kiln, reference, phases);
+    const ms = await startFresh(kiln, reference, { path: "preboot", phases });
     cpu.kiln += (await familyCpuMs(pid)) + (await familyCpuMs(process.pid)) - before;
     return ms;
   };
@@ -83,11 +83,11 @@ export const benchStartPreboot = async (): Promise<Figure> => {
 const none = (): { ms: number[]; failures: number } => ({ ms: [], failures: 0 });
 
 /** A start that throws counts as a failure. */
-const count = async (samples: { ms: number[]; failures: number } & Samples, run: () => Promise<number>): Promise<void> => {
+export const count = async (samples: { ms: number[]; failures: number } & Samples, run: () => Promise<number>): Promise<void> => {
   try {
     samples.ms.push(await run());
   } catch (error) {
     samples.failures += 1;
-    process.stderr.write(`bench: start.preboot: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`bench: a start failed: ${error instanceof Error ? error.message : String(error)}\n`);
   }
 };
