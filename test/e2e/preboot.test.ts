@@ -5,18 +5,20 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, test } from "node:test";
 import type { DfReport, OperationView, VmView } from "@kiln/protocol";
-import type { CommandSession } from "@kiln/sdk";
+import type { CommandSession, Kiln } from "@kiln/sdk";
 import { connect } from "@kiln/sdk/node";
 import { TestHome, waitUntil } from "./home.ts";
 
 const IMAGE = "deb:python3-minimal,busybox-static";
 const SMALL = "deb:busybox-static";
+const MIB = 2 ** 20;
+const MEMORY_BYTES = 128 * MIB;
 const MEMORY = "128m";
 const VMS = 20;
 const AT_ONCE = 4;
 const CLOCK_MS = 50;
 /** Where x86 kernels are loaded: what is not zero there, the guest needs. */
-const KERNEL_AT = 16 * 2 ** 20;
+const KERNEL_AT = 16 * MIB;
 
 /** The first that runs of an image, so that nothing has mixed anything but the agent. Each line is a name and a value. */
 const PROBE = `
@@ -56,13 +58,35 @@ const start = async (name: string, ...args: string[]): Promise<VmView> => {
 
 const idle = (name: string, ...flags: string[]): Promise<VmView> => start(name, ...flags, SMALL, "--", "busybox", "sleep", "1000000");
 
+/** A VM whose command is the probe. */
+const startProbe = async (kiln: Kiln, name: string): Promise<void> => {
+  const command = ["busybox", "sh", "-c", PROBE];
+  const shape = { memoryBytes: MEMORY_BYTES, diskBytes: 64 * MIB, startMode: "preboot" as const };
+  await kiln.operations.result(await kiln.vms.create({ image: IMAGE, name, command, start: true, ...shape }));
+};
+
+/** What the VM has printed in all its epochs; the newest comes last, and is whole. */
+const probed = async (kiln: Kiln, name: string): Promise<readonly string[]> => {
+  const decoder = new TextDecoder();
+  let text = "";
+  const { epoch } = await kiln.vms.get(name);
+  for await (const { bytes } of kiln.vms.logs(name, { follow: true })) {
+    text += decoder.decode(bytes, { stream: true });
+    if (text.split("done\n").length > epoch) break;
+  }
+  return text.split("\n");
+};
+
 /** What makes a VM itself, as its guest and as the daemon say it. */
-const identity = async (name: string): Promise<Readonly<Record<string, string>>> => {
-  let lines: readonly string[] = [];
-  await waitUntil(async () => (lines = (await home.ok("logs", name)).split("\n")).includes("done"), `the probe of ${name}`);
-  const said = Object.fromEntries(lines.filter((line) => line.includes(" ")).map((line) => line.split(" ") as [string, string]));
-  const agent = await home.ok("exec", name, "busybox", "hexdump", "-v", "-n", "1024", "-e", '1/1 "%02x"', "/dev/urandom");
-  const vm = await home.json<VmView>("inspect", name);
+const identity = async (kiln: Kiln, name: string): Promise<Readonly<Record<string, string>>> => {
+  const said = Object.fromEntries(
+    (await probed(kiln, name)).filter((line) => line.includes(" ")).map((line) => line.split(" ") as [string, string]),
+  );
+  await using session = kiln.vms.exec(name, { command: ["busybox", "hexdump", "-v", "-n", "1024", "-e", '1/1 "%02x"', "/dev/urandom"] });
+  let agent = "";
+  for await (const { bytes } of session) agent += new TextDecoder().decode(bytes);
+  await session.exit;
+  const vm = await kiln.vms.get(name);
   assert.deepEqual([vm.startPath, vm.startReason], ["preboot", null]);
   assert.equal(said["mac"], vm.network.mac);
   assert.equal(said["boot-id"], vm.bootId);
@@ -118,11 +142,13 @@ const inTurns = async <Item, Result>(items: readonly Item[], work: (item: Item) 
 
 test("I31 VMs that were restored from one snapshot share no name, no address, no random number, and have the right time; also after the daemon's restart", async () => {
   const names = Array.from({ length: VMS }, (_, index) => `vm-${index}`);
-  const begin = (name: string): Promise<VmView> => start(name, "--start", "preboot", IMAGE, "--", "busybox", "sh", "-c", PROBE);
-  await inTurns(names, begin);
-  const first = await inTurns(names, identity);
-  requireDistinct(first);
+  await home.ok("images");
   using kiln = connect({ home: home.path });
+  const begin = (name: string): Promise<void> => startProbe(kiln, name);
+  const look = (name: string) => identity(kiln, name);
+  await inTurns(names, begin);
+  const first = await inTurns(names, look);
+  requireDistinct(first);
   const errors = await inTurns(names.slice(0, 4), async (name) => {
     await using session = kiln.vms.exec(name, { command: ["python3", "-c", CLOCK], stdin: true });
     session.exit.catch(() => undefined); // what is wrong is seen below
@@ -134,7 +160,7 @@ test("I31 VMs that were restored from one snapshot share no name, no address, no
   await inTurns(later, begin);
   await home.ok("stop", "-t", "0", "vm-0");
   await home.ok("start", "vm-0");
-  const second = await inTurns([...later, "vm-0"], identity);
+  const second = await inTurns([...later, "vm-0"], look);
   requireDistinct([...first.slice(1), ...second]);
   const [before, again] = [first[0], second.at(-1)];
   for (const name of ["hostname", "machine-id", "mac", "id"]) assert.equal(again?.[name], before?.[name], name);
@@ -265,7 +291,7 @@ test("I35 switched off for a while, it is kept; and it goes with its home's kern
 const snapshot = async (): Promise<string> => {
   for (const key of await readdir(join(home.path, "preboots"))) {
     const directory = join(home.path, "preboots", key);
-    if ((await stat(join(directory, "memory"))).size === 128 * 2 ** 20) return directory;
+    if ((await stat(join(directory, "memory"))).size === MEMORY_BYTES) return directory;
   }
   throw new assert.AssertionError({ message: "there is no snapshot" });
 };
@@ -282,7 +308,7 @@ const forgeRecord = (state: Uint8Array): void => {
   const sha256 = createHash("sha256").update(state).digest("hex");
   const set =
     "UPDATE preboots SET record = json_set(record, '$.state.sha256', ?, '$.state.size', ?) WHERE json_extract(record, '$.memoryBytes') = ?";
-  assert.equal(database.prepare(set).run(sha256, state.length, 128 * 2 ** 20).changes, 1);
+  assert.equal(database.prepare(set).run(sha256, state.length, MEMORY_BYTES).changes, 1);
 };
 
 /** Of a VM by its id, and in this home. */
