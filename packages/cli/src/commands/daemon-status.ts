@@ -22,6 +22,10 @@ const render = (status: DaemonStatus): string => {
     `operations   ${status.operations.running} running, ${status.operations.queued} queued`,
     `memory       ${formatBytes(memoryBytes.reserved)} reserved of ${formatBytes(memoryBytes.total)}`,
     `boots        ${boots.running} running, ${boots.queued} queued, limit ${boots.limit}`,
+    ...status.pool.map(
+      ({ cpus, memoryBytes: bytes, wanted, ready }) =>
+        `pool         ${ready} of ${wanted} ready: ${cpus} CPU${cpus === 1 ? "" : "s"}, ${formatBytes(bytes)}`,
+    ),
     "",
   ].join("\n");
 };

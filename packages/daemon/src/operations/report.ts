@@ -37,6 +37,7 @@ export const reportStatus = async (core: Core, facts: DaemonFacts): Promise<Daem
       waiting: core.admission.waiting,
       boots: { limit: core.boots.limit, running: core.boots.active, queued: core.boots.waiting },
     },
+    pool: core.pool.report(),
   };
 };
 

@@ -20,6 +20,8 @@ export const daemonStatus = z.object({
     waiting: z.int(),
     boots: z.object({ limit: z.int(), running: z.int(), queued: z.int() }),
   }),
+  /** Guests that wait for the VM that they will be, by shape. */
+  pool: z.array(z.object({ cpus: z.int(), memoryBytes: z.int(), wanted: z.int(), ready: z.int() })).default([]),
 });
 export type DaemonStatus = z.output<typeof daemonStatus>;
 
