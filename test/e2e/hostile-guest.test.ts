@@ -182,7 +182,7 @@ describe("a hostile guest", () => {
 
   test("10.2 whose kernel it has crashed has failed, and says so", async () => {
     const hostile = await create("crash");
-    await hostile.exec([...SHELL, "echo c >/proc/sysrq-trigger"], { signal: AbortSignal.timeout(20_000) }).catch(() => undefined);
+    await assert.rejects(hostile.exec([...SHELL, "echo c >/proc/sysrq-trigger"], { signal: AbortSignal.timeout(20_000) }), KilnError);
     const vm: VmView = await kiln.vms.wait(hostile.id, { signal: AbortSignal.timeout(20_000) });
     assert.equal(vm.state, "failed");
     assert.match(vm.error?.detail ?? "", /panic|ended/i);
