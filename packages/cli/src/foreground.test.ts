@@ -101,6 +101,7 @@ describe("run in the foreground", () => {
       tty: null,
       stdin: true,
       network: "user",
+      startMode: "auto",
       platform: null,
       plainHttp: false,
       ports: [],

@@ -93,6 +93,7 @@ test("df is docker's table: what is there, what is used, and what a prune of it 
       item("vm", "0123456789ab", { inUse: false }),
       item("vm", "ffffffffffff"),
       item("kernel", "k"),
+      item("preboot", "p"),
       item("other", "kiln.db"),
     ],
     images: [
@@ -106,11 +107,12 @@ test("df is docker's table: what is there, what is used, and what a prune of it 
   stub.on("GET", "/v1/df", () => ({ json: report }));
   stub.on("POST", "/v1/prune", () => ({ json: plan({ removed: [{ kind: "blob", id: digestOf("a"), diskBytes: 4096 }] }) }));
   const summary = [
-    "TYPE      TOTAL   ACTIVE   SIZE     RECLAIMABLE",
-    "Images    1       1        16 KiB   4 KiB (25%)",
-    "VMs       2       1        8 KiB    4 KiB (50%)",
-    "Kernels   1       1        4 KiB    0 B (0%)",
-    "Other     1                4 KiB    0 B",
+    "TYPE        TOTAL   ACTIVE   SIZE     RECLAIMABLE",
+    "Images      1       1        16 KiB   4 KiB (25%)",
+    "VMs         2       1        8 KiB    4 KiB (50%)",
+    "Kernels     1       1        4 KiB    0 B (0%)",
+    "Snapshots   1       1        4 KiB    0 B",
+    "Other       1                4 KiB    0 B",
     "",
   ].join("\n");
   const footer = "\n32 KiB on the disk, 1 GiB free\nkiln prune would free 4 KiB, kiln prune --all 8 KiB\n\nNOBODY OWNS\nstaging/x\\x1b\n";

@@ -31,7 +31,7 @@ export const renderSummary = (report: DfReport, unused: PruneReport): string => 
       ["Images", String(report.images.length), String(usedImages), formatBytes(sum(content)), share(freeable.content, sum(content))],
       ["VMs", String(vms.length), active(vms), formatBytes(sum(vms)), share(stopped, sum(vms))],
       ["Kernels", String(kernels.length), active(kernels), formatBytes(sum(kernels)), share(freeable.kernels, sum(kernels))],
-      ["Pre-boot snapshots", String(preboots.length), active(preboots), formatBytes(sum(preboots)), "0 B"],
+      ["Snapshots", String(preboots.length), active(preboots), formatBytes(sum(preboots)), "0 B"],
       ["Other", String(other.length), "", formatBytes(sum(other)), "0 B"],
     ],
   );

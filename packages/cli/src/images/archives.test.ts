@@ -251,7 +251,7 @@ describe("room", () => {
     );
     const summary = await ok("df");
     assert.match(summary, /^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +\d+ +0 /);
-    assert.match(summary, /\nVMs .*\nKernels .*\nOther /);
+    assert.match(summary, /\nVMs .*\nKernels .*\nSnapshots .*\nOther /);
     assert.match(await ok("df", "-v"), /\nIMAGE +DIGEST +SIZE +SHARED +UNIQUE +VMS\n[\s\S]*\ntool:1\.2 /);
     const refused = await run("prune");
     assert.deepEqual([refused.exitCode, refused.stdout], [2, ""]);

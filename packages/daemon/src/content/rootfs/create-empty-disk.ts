@@ -17,9 +17,14 @@ export interface EmptyDiskRequest {
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+interface Write {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
 /** What is not zero of an empty file system, in memory: some 200 KiB for 8 GiB, 12 MiB for 1 TiB. */
-const collectWrites = (request: EmptyDiskRequest): { offset: number; bytes: Uint8Array }[] => {
-  const writes: { offset: number; bytes: Uint8Array }[] = [];
+const collectWrites = (request: EmptyDiskRequest): readonly Write[] => {
+  const writes: Write[] = [];
   const options = { sizeBytes: request.sizeBytes, journal: true, identity: diskIdentity(request.uuid, request.label ?? "") };
   writeEmptyExt4(options, { write: (offset, bytes) => writes.push({ offset, bytes: Uint8Array.from(bytes) }) });
   return writes;
@@ -49,10 +54,8 @@ export const createEmptyDisk = async (request: EmptyDiskRequest, options: { sign
   undo.defer(() => rm(request.path, { force: true }));
   try {
     await file.truncate(request.sizeBytes);
-    for (const { offset, bytes } of collectWrites(request)) {
-      throwIfAborted();
-      await writeWhole(file, bytes, offset);
-    }
+    await writeAll(file, collectWrites(request));
+    throwIfAborted();
     await file.sync();
   } catch (error) {
     if (error instanceof Ext4Error) throw new KilnError("REQUEST_INVALID", `the disk cannot be made: ${error.message}`, { cause: error });
@@ -60,6 +63,12 @@ export const createEmptyDisk = async (request: EmptyDiskRequest, options: { sign
   }
   throwIfAborted();
   undo.move();
+};
+
+/** All at once: a start waits for it, and each by itself waits for a thread. Returns when none is under way any more. */
+const writeAll = async (file: Awaited<ReturnType<typeof open>>, writes: readonly Write[]): Promise<void> => {
+  const ends = await Promise.allSettled(writes.map(({ offset, bytes }) => writeWhole(file, bytes, offset)));
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
 };
 
 const writeWhole = async (file: Awaited<ReturnType<typeof open>>, bytes: Uint8Array, offset: number): Promise<void> => {

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { systemClock } from "@kiln/std";
 import type { Vmm } from "../../vms/driver.port.ts";
+import { isVmmFailed } from "../driver.contract.ts";
 import { VMM_LIMITS } from "../limits.ts";
 import { buildScriptedGuest, type GuestEnd } from "./scripted-guest.fixture.ts";
 import { BOOT_MS, openQemuStage, type QemuStage } from "./stage.fixture.ts";
@@ -46,6 +49,25 @@ describe("how a guest of QEMU ends", { timeout: BOOT_MS * 6 }, () => {
     assert.equal(text.length, VMM_LIMITS.consoleBytes);
     assert.equal(new TextDecoder().decode(await vmm.console({ signal })), text);
     await vmm.kill();
+  });
+
+  test("I13 a VMM that is killed while it saves its guest ends the save, and nothing is left", async () => {
+    await using stage = await openQemuStage();
+    const target = { memory: join(stage.home, "memory"), state: join(stage.home, "state") };
+    for (const path of [target.memory, target.state]) await writeFile(path, "", { mode: 0o600 });
+    for (const ms of [0, 1, 2, 4, 8]) {
+      const vmm = await stage.driver.bootToSave(await stage.spec(`saving-${ms}`), target, { signal });
+      const saved = vmm.save({ signal }).then(
+        () => "saved",
+        (error: unknown) => error,
+      );
+      await systemClock.sleep(ms, { signal });
+      await stage.murder(vmm);
+      const outcome = await saved;
+      assert.ok(outcome === "saved" || isVmmFailed(outcome), String(outcome));
+      assert.notEqual((await vmm.ended).reason, "guest-shutdown");
+      assert.deepEqual(await stage.remains(vmm.ref.directory), []);
+    }
   });
 
   test("I36 an end that no daemon saw is told to the next one", async () => {
