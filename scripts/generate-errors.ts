@@ -67,7 +67,8 @@ const VMS = {
   VM_BOOT_FAILED: "The guest did not come up in time, or its daemon ended while it did.",
   VM_DIED: "The guest or its VMM ended by itself: a kernel panic, too little memory on the host, a signal from somebody else.",
   CAPACITY_EXCEEDED: "The VMs that run have reserved so much of the host's memory that this one does not fit.",
-  PORT_IN_USE: "An address of the host that a VM wants belongs to another VM of this home, which the message names, or another process listens there.",
+  PORT_IN_USE:
+    "An address of the host that a VM wants belongs to another VM of this home, which the message names, or another process listens there.",
   PORT_UNAVAILABLE: "A port is to be published at an address that this host does not have.",
   PORT_NOT_FOUND: "The VM has published no such port.",
   QUEUE_FULL: "So many boots wait already that another one is not queued.",

@@ -31,6 +31,7 @@ say boot-id "$(busybox cat /proc/sys/kernel/random/boot_id)"
 busybox mkdir /tmp/proc && busybox mount -t proc proc /tmp/proc
 say kernel-boot-id "$(busybox cat /tmp/proc/sys/kernel/random/boot_id)"
 say uuid "$(busybox cat /proc/sys/kernel/random/uuid)"
+say layout "$(busybox grep -E 'stack|vdso|heap' /proc/self/maps | busybox cut -d' ' -f1 | busybox tr '\\n' ,)"
 say mac "$(busybox ip link show eth0 | busybox grep -o 'ether [0-9a-f:]*' | busybox cut -d' ' -f2)"
 python3 -c '
 import os, random
@@ -93,12 +94,25 @@ const identity = async (kiln: Kiln, name: string): Promise<Readonly<Record<strin
   for (const random of ["shell-urandom", "python-urandom", "python-getrandom"])
     assert.match(said[random] ?? "", /^[0-9a-f]{2048}$/, random);
   assert.match(agent, /^[0-9a-f]{2048}$/);
-  return { ...said, "agent-urandom": agent, id: vm.id };
+  assert.ok(vm.pid !== null);
+  return { ...said, "agent-urandom": agent, id: vm.id, "host-uid": await uidOfNobody(vm.pid) };
+};
+
+/** Of a VMM that can do nothing but run its guest. */
+const uidOfNobody = async (pid: number): Promise<string> => {
+  const status = await readFile(`/proc/${pid}/status`, "latin1");
+  const [, uid = "0"] = /^Uid:\t(\d+)\t\1\t\1\t\1$/m.exec(status) ?? [];
+  assert.notEqual(uid, "0");
+  for (const set of ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]) assert.match(status, new RegExp(`^${set}:\t0{16}$`, "m"));
+  assert.match(status, /^NoNewPrivs:\t1$/m);
+  assert.match(status, /^Seccomp:\t2$/m);
+  // a daemon that is not root has one uid for all
+  return process.getuid?.() === 0 ? uid : String(pid);
 };
 
 const requireDistinct = (all: readonly Readonly<Record<string, string>>[]): void => {
   const names = Object.keys(all[0] ?? {});
-  assert.equal(names.length, 13, names.join());
+  assert.equal(names.length, 15, names.join());
   for (const name of names) {
     const values = all.map((one) => one[name]);
     assert.equal(new Set(values).size, all.length, `${name}: ${values.filter((value, at) => values.indexOf(value) !== at).join()}`);
@@ -240,6 +254,8 @@ describe("a build that is broken off", () => {
     await waitUntil(async () => (pids = await vmms("preboot")).length > 0, "the guest that is to be saved");
     const [pid] = pids;
     assert.ok(pid !== undefined);
+    await waitUntil(async () => /^Seccomp:\t2$/m.test(await readFile(`/proc/${pid}/status`, "latin1")), "QEMU's sandbox");
+    assert.notEqual(await uidOfNobody(pid), await uidOfNobody((await home.json<VmView>("inspect", `cold-${memory}`)).pid ?? 0));
     return pid;
   };
   const latest = async (): Promise<OperationView | undefined> =>

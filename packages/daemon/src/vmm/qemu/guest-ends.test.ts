@@ -55,7 +55,7 @@ describe("how a guest of QEMU ends", { timeout: BOOT_MS * 6 }, () => {
     await using stage = await openQemuStage();
     const target = { memory: join(stage.home, "memory"), state: join(stage.home, "state") };
     for (const path of [target.memory, target.state]) await writeFile(path, "", { mode: 0o600 });
-    for (const ms of [0, 1, 2, 4, 8]) {
+    for (const ms of [0, 4, 8, 16]) {
       const vmm = await stage.driver.bootToSave(await stage.spec(`saving-${ms}`), target, { signal });
       const saved = vmm.save({ signal }).then(
         () => "saved",
