@@ -90,7 +90,7 @@ export const bootVm = async (boot: Boot, files: VmFiles): Promise<Booted> => {
 /** The VM from the pool; null where it has none of this shape, or that one was of no use. Memory that is short is freed. */
 const tryPool = async (boot: Boot, files: VmFiles): Promise<Booted | null> => {
   const { core, record, operation } = boot;
-  const entry = core.pool.claim(record, files.kernelKey);
+  const entry = core.pool.claim(core, record, files.kernelKey);
   await core.pool.relieve(core);
   if (entry === null) return null;
   try {
@@ -109,7 +109,7 @@ const tryPool = async (boot: Boot, files: VmFiles): Promise<Booted | null> => {
   }
 };
 
-/** The guest becomes this VM: named in its record before anything is done to it, so that it is never lost. */
+/** The guest becomes this VM, whose record names it already. */
 const startPooled = async (
   { core, record, stopwatch }: Boot,
   { files, entry }: { files: VmFiles; entry: PoolEntry },
@@ -119,8 +119,6 @@ const startPooled = async (
   await using undo = new AsyncDisposableStack();
   undo.defer(() => vmm.kill());
   stopwatch.phase("attach");
-  await core.disks.linkVmm(record.id, entry.directory);
-  core.vms.change(record.id, { vmm: vmm.ref }, { from: ["starting"] });
   const log = await core.logs.begin(record.id);
   undo.defer(() => log.close());
   const network = await openNetwork(core, record, { files, signal });

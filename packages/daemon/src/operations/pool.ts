@@ -62,11 +62,16 @@ export class Pool implements AsyncDisposable {
     return [...this.#ready].reduce((sum, { shape }) => sum + shape.memoryBytes, 0);
   }
 
-  /** One that can be this VM; it is the caller's from then on. */
-  claim(record: VmRecord, kernelKey: string): PoolEntry | null {
+  /**
+   * One that is this VM from this turn on: its record names it, and so does its directory, so that neither a crash nor a
+   * sweep takes it for nobody's. null where there is none of its shape.
+   */
+  claim(core: Core, record: VmRecord, kernelKey: string): PoolEntry | null {
     if (record.startMode !== "auto" || record.network.mode !== "user") return null;
     const found = [...this.#ready].find((entry) => isOf(entry, record) && entry.shape.kernelKey === kernelKey);
     if (found === undefined) return null;
+    core.disks.linkVmmNow(record.id, found.directory);
+    core.vms.change(record.id, { vmm: found.vmm.ref }, { from: ["starting"] });
     this.#ready.delete(found);
     return found;
   }
@@ -83,9 +88,7 @@ export class Pool implements AsyncDisposable {
   refill(core: Core): void {
     if (this.#wanted.length === 0 || this.#closing.signal.aborted) return;
     this.#isAskedAgain = true;
-    this.#filling ??= this.#fillUp(core).finally(() => {
-      this.#filling = null;
-    });
+    this.#filling ??= this.#fillUp(core);
   }
 
   async #fillUp(core: Core): Promise<void> {
@@ -101,6 +104,9 @@ export class Pool implements AsyncDisposable {
     } catch (error) {
       if (!signal.aborted)
         core.journal.warn({ error: asKilnError(error).message }, "the pool could not be filled; it is tried again at the next claim");
+    } finally {
+      // in the turn in which it saw that nobody had asked again
+      this.#filling = null;
     }
   }
 

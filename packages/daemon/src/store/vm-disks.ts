@@ -1,4 +1,5 @@
-import { chmod, mkdir, readdir, rm, stat, symlink } from "node:fs/promises";
+import { rmSync, symlinkSync } from "node:fs";
+import { chmod, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { KilnError, type VmId } from "@kiln/protocol";
 import { VMM_LINK } from "../vms/driver.port.ts";
@@ -59,10 +60,10 @@ export class DirectoryVmDisks implements VmDisks {
     await this.#publish(target, (path) => this.#write({ path, sizeBytes: diskBytes, uuid: this.#random() }, { signal }));
   }
 
-  async linkVmm(id: VmId, directory: string): Promise<void> {
+  linkVmmNow(id: VmId, directory: string): void {
     const link = join(this.directory(id), VMM_LINK);
-    await rm(link, { force: true });
-    await symlink(directory, link);
+    rmSync(link, { force: true });
+    symlinkSync(directory, link);
   }
 
   async remove(id: VmId): Promise<void> {

@@ -14,6 +14,8 @@ export const VMM_LIMITS = {
   killMs: 30_000,
   /** A guest that has powered off has flushed its disks: what is left to QEMU takes milliseconds. */
   quitMs: 5_000,
+  /** A QEMU that gives up says why and ends at once. */
+  lastWordsMs: 1_000,
   /** A guest opens its port after 0.3 s under KVM; where KVM does not run guests it never does. */
   probeMs: 4_000,
   /** Between looks at a VMM that is not this daemon's child. */

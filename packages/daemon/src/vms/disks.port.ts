@@ -10,7 +10,7 @@ export interface VmDisks {
    */
   prepare(id: VmId, options: { diskBytes: number; signal: AbortSignal }): Promise<void>;
   /** Notes where the VMM of this VM was started, since its process cannot say that it is this VM's. */
-  linkVmm(id: VmId, directory: string): Promise<void>;
+  linkVmmNow(id: VmId, directory: string): void;
   /** Removes the directory with all that is in it. Idempotent. */
   remove(id: VmId): Promise<void>;
   /** Ids of the directories that are there. */

@@ -135,12 +135,21 @@ export class QemuDriver implements Driver {
       await migration.receive(qmp, state, options);
       return { vmm, qmp };
     } catch (cause) {
+      await this.#hearOut(vmm, options.signal);
       await vmm.kill();
       const end = await vmm.ended;
       options.signal.throwIfAborted();
       const said = end.reason === "vmm-died" ? end.detail : asKilnError(cause).message;
       throw new KilnError("VMM_FAILED", `the VM ${spec.id} could not be restored: ${said}`, { cause, object: spec.id });
     }
+  }
+
+  /** A QEMU that cannot take up a snapshot says why and ends by itself. */
+  async #hearOut(vmm: Vmm, signal: AbortSignal): Promise<void> {
+    const heard = new AbortController();
+    const patience = this.#clock.sleep(VMM_LIMITS.lastWordsMs, { signal: AbortSignal.any([signal, heard.signal]) });
+    await Promise.race([vmm.ended, patience.catch(() => "left")]);
+    heard.abort();
   }
 
   async #qemu(kernel: KernelFiles, { signal }: { signal: AbortSignal }): Promise<AccelVerdict & { version: string }> {
