@@ -270,6 +270,16 @@ describe("a build that fails", () => {
     assert.equal(fake.host.machines.size, 3);
   });
 
+  test("one that hangs ends at its deadline, and boots wait for it no longer", async () => {
+    await using fake = await createPrebootCore({ prebootBuildMs: 100, faultOf: ({ id }) => (id === "preboot" ? "hang" : null) });
+    const vm = await run(fake, { name: "one" });
+    assert.equal(vm.startPath, "cold");
+    await until(() => builds(fake.core).length > 0 && builds(fake.core).every(({ state }) => state === "failed"));
+    assert.match(builds(fake.core)[0]?.error?.detail ?? "", /was not built within 100 ms/);
+    assert.equal(fake.host.machines.size, 1);
+    assert.deepEqual(await readdir(join(fake.preboots, "../staging")), []);
+  });
+
   test("I11 who leaves a build as the last ends it, and nothing of it is left", async () => {
     await using fake = await createPrebootCore({ faultOf: ({ id }) => (id === "preboot" ? "hang" : null) });
     const begun = fake.create({ name: "web", start: true, startMode: "preboot", memoryBytes: MEMORY_BYTES });

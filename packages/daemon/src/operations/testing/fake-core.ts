@@ -51,6 +51,8 @@ export interface FakeCoreOptions extends FakeHostOptions {
   readonly bootsLimit?: number;
   /** VMs start from pre-boot snapshots; by default they cannot. */
   readonly preboot?: boolean;
+  /** How long a build of one may take. */
+  readonly prebootBuildMs?: number;
   /** Guests that are kept ready; by default none. */
   readonly pool?: readonly PoolShape[];
   /** Held open until it resolves: the slow part of a pull. */
@@ -91,7 +93,7 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
       ports: new OpenPorts(new SocketForwarder({ clock: core.clock })),
       vmLocks: new KeyedLock<VmId>(),
       boots: new BootAdmission(core.boots.limit),
-      pool: createPool(root, options),
+      pool: createPool(root, options, stop.signal),
     };
     current = { ...current, ...fresh, stopping: stop.signal };
     return current;
@@ -162,7 +164,12 @@ const composeFake = (parts: {
     });
     const sagas = new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) });
     const preboots =
-      options.preboot === true ? fakePreboots({ root, owned }, { work, clock, checkpoint, store: artifacts, driver, agent }) : null;
+      options.preboot === true
+        ? fakePreboots(
+            { root, owned, buildMs: options.prebootBuildMs ?? NOT_AGAIN_MS },
+            { work, clock, checkpoint, store: artifacts, driver, agent },
+          )
+        : null;
     return { operations, pipeline, sagas, preboots };
   };
   const disks = fakeDisks(root);
@@ -179,7 +186,7 @@ const composeFake = (parts: {
     images: artifacts,
     kernels: artifacts,
     logs: new FileLogs((id) => disks.directory(id)),
-    ...{ driver, agent, networks: NO_NETWORKS, pool: createPool(root, options) },
+    ...{ driver, agent, networks: NO_NETWORKS, pool: createPool(root, options, stopping) },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
     vmLocks: new KeyedLock<VmId>(),
@@ -192,19 +199,28 @@ const HELPER = join(import.meta.dirname, "../../../../../.cache/agent/kiln-descr
 const NOT_AGAIN_MS = 60_000;
 
 const fakePreboots = (
-  { root, owned }: { root: string; owned: AsyncDisposableStack },
+  { root, owned, buildMs }: { root: string; owned: AsyncDisposableStack; buildMs: number },
   parts: Pick<PrebootParts, "work" | "clock" | "checkpoint" | "store" | "driver" | "agent">,
 ): Preboots => {
   const [directory, stagingDir] = [join(root, "preboots"), join(root, "staging")];
   mkdirSync(stagingDir, { recursive: true });
   const files = owned.use(new PrebootDirectory({ directory, stagingDir, program: HELPER }));
   const admit = async (): Promise<Disposable> => ({ [Symbol.dispose]: () => undefined });
-  return new Preboots({ ...parts, files, admit, uid: null, retryMs: NOT_AGAIN_MS, buildMs: NOT_AGAIN_MS });
+  return new Preboots({ ...parts, files, admit, uid: null, retryMs: NOT_AGAIN_MS, buildMs });
 };
 
-const createPool = (root: string, { pool = [] }: FakeCoreOptions): Pool => {
+/** What a daemon that has crashed would still do to its pool, it does not: `stopped` says that it has. */
+const createPool = (root: string, { pool = [] }: FakeCoreOptions, stopped: AbortSignal): Pool => {
   mkdirSync(join(root, "pool"), { recursive: true });
-  return new Pool(pool, new HomePool({ root: join(root, "pool"), write: async () => undefined, randomUuid: () => "" }));
+  const real = new HomePool({ root: join(root, "pool"), write: async () => undefined, randomUuid: () => "" });
+  return new Pool(pool, {
+    make: async (entry, options) => {
+      stopped.throwIfAborted();
+      return real.make(entry, options);
+    },
+    remove: async (directory) => (stopped.aborted ? undefined : real.remove(directory)),
+    list: async () => (stopped.aborted ? [] : real.list()),
+  });
 };
 
 /** The fake driver's guests have no NIC. */
