@@ -1,5 +1,6 @@
-import { readdir, readFile, readlink } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
+import { closeSync, openSync, readSync } from "node:fs";
+import { readdir, readlink } from "node:fs/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { hasCode, identifyProcess, processState, type ProcessIdentity, signalProcess } from "@kiln/std/node";
 import type { Clock } from "@kiln/std";
 
@@ -10,6 +11,8 @@ const ENVIRONMENT_BYTES = 64 * 1024;
 /** A process that is becoming another program shows no environment for a moment: how often, and after how long, it is read again. */
 const READS = 6;
 const READ_AGAIN_MS = 2;
+/** Others have their turn after so many processes. */
+const PROCESSES_A_TURN = 64;
 
 export interface MarkedProcess {
   readonly identity: ProcessIdentity;
@@ -30,9 +33,12 @@ export const parseEnvironment = (bytes: Uint8Array): ReadonlyMap<string, string>
 /** The processes whose environment `matches`, this one excepted. Those that cannot be read belong to someone else. */
 export const findProcesses = async (matches: (environment: ReadonlyMap<string, string>) => boolean): Promise<readonly MarkedProcess[]> => {
   const found: MarkedProcess[] = [];
-  for (const name of await readdir("/proc")) {
+  for (const [at, name] of (await readdir("/proc")).entries()) {
     const pid = Number(name);
     if (!/^[1-9][0-9]*$/.test(name) || pid === process.pid) continue;
+    if (at % PROCESSES_A_TURN === 0) await nextTurn();
+    // most are somebody else's: they cost one read
+    if (!isMatch(await readEnvironment(pid), matches)) continue;
     const identity = await identifyProcess(pid);
     const environment = identity === null ? null : await readEnvironment(pid);
     if (identity === null || environment === null || !matches(environment)) continue;
@@ -42,13 +48,19 @@ export const findProcesses = async (matches: (environment: ReadonlyMap<string, s
   return found;
 };
 
-const readEnvironment = async (pid: number): Promise<ReadonlyMap<string, string> | null> => {
+type Environment = ReadonlyMap<string, string>;
+const isMatch = (environment: Environment | null, matches: (environment: Environment) => boolean): boolean =>
+  environment !== null && matches(environment);
+
+/** null for what has no program (threads of the kernel, what has ended) and for what is somebody else's. */
+const readEnvironment = async (pid: number): Promise<Environment | null> => {
   try {
-    // Threads of the kernel have no program: reading the link fails for them with ENOENT.
-    await readlink(`/proc/${pid}/exe`);
     for (let read = 1; ; read += 1) {
-      const bytes = await readFile(`/proc/${pid}/environ`);
-      if (bytes.byteLength > 0 || read === READS) return parseEnvironment(bytes);
+      const bytes = readEnvironmentNow(pid);
+      if (bytes.byteLength > 0) return parseEnvironment(bytes);
+      // reading the link of what has no program fails with ENOENT
+      await readlink(`/proc/${pid}/exe`);
+      if (read === READS) return parseEnvironment(bytes);
       await sleep(READ_AGAIN_MS);
     }
   } catch (error) {
@@ -56,6 +68,19 @@ const readEnvironment = async (pid: number): Promise<ReadonlyMap<string, string>
     throw error;
   }
 };
+
+/** /proc is memory: in a turn of its own each read would wait for a thread longer than it takes. */
+const readEnvironmentNow = (pid: number): Uint8Array => {
+  const file = openSync(`/proc/${pid}/environ`, "r");
+  try {
+    return ENVIRONMENT.subarray(0, readSync(file, ENVIRONMENT));
+  } finally {
+    closeSync(file);
+  }
+};
+
+/** Used within one turn. */
+const ENVIRONMENT = Buffer.alloc(ENVIRONMENT_BYTES);
 
 /** Resolves when that very process is gone; one that another pid namespace hides counts as there. Rejects with the signal's reason. */
 export const waitUntilGone = async (
