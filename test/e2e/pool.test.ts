@@ -39,7 +39,7 @@ test("I29 guests of the pool become VMs that share nothing, with their own disks
       ["pool", null],
     ],
   );
-  const [one = [], two = []] = [await who("one"), await who("two")];
+  const [one, two] = [await who("one"), await who("two")];
   assert.equal(one.length, 8, one.join());
   assert.deepEqual([one[0], one[2], one[4]], ["one", vms[0]?.bootId, `ether ${vms[0]?.network.mac}`]);
   for (const at of [0, 1, 2, 3, 4, 6]) assert.notEqual(one[at], two[at], `line ${at}`);

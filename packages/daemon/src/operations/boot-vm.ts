@@ -105,7 +105,7 @@ const tryPool = async (boot: Boot, files: VmFiles): Promise<Booted | null> => {
     core.journal.warn({ vm: record.id, error: asKilnError(error).message }, "a guest of the pool could not be used");
     return null;
   } finally {
-    core.pool.refill(core);
+    core.pool.refillSoon(core);
   }
 };
 

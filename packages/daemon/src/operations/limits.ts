@@ -8,6 +8,8 @@ export const OPERATION_LIMITS = {
   explainedEvents: 50,
   /** A restore answers within half a second, and within seconds beside fifty others; one that does not makes way for a cold boot. */
   restoreMs: 20_000,
+  /** From a claim to the guest that takes the place of the claimed one. */
+  refillDelayMs: 1_000,
   /** Setup and two commands in a guest that has translated nothing yet take a second; beside fifty boots, many. */
   rehearsalMs: 60_000,
   /** Between two attempts to build a pre-boot snapshot that could not be built. */

@@ -91,6 +91,17 @@ export class Pool implements AsyncDisposable {
     this.#filling ??= this.#fillUp(core);
   }
 
+  /** The same a little later: a VM that has just claimed a guest runs its first command now, and has the cores to itself. */
+  refillSoon(core: Core): void {
+    const { signal } = this.#closing;
+    core.clock.sleep(OPERATION_LIMITS.refillDelayMs, { signal }).then(
+      () => this.refill(core),
+      (error: unknown) => {
+        if (!signal.aborted) throw error;
+      },
+    );
+  }
+
   async #fillUp(core: Core): Promise<void> {
     const { signal } = this.#closing;
     try {
