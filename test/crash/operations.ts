@@ -134,7 +134,6 @@ export const OPERATIONS: readonly CrashOperation[] = [
     env: PREBOOT,
     command: () => ["run", "-d", "--start", "preboot", ...VM, "true"],
     only: { points: /preboot|^publish\./, reason: "it is a run -d but for the snapshot that it builds first" },
-    mayEndWith: ["VM_DIED"],
   },
   { name: "kernel warm", env: PREBOOT, command: () => ["kernel", "warm"] },
   {
@@ -196,7 +195,6 @@ export const OPERATIONS: readonly CrashOperation[] = [
     name: "run -d -p",
     command: () => ["run", "-d", "-p", "80", ...VM, "sleep", "1000"],
     only: { points: /ports\./, reason: "it is a run but for the port that the host chooses" },
-    mayEndWith: ["VM_DIED"],
   },
   { name: "pull, moved", prepare: pullOld, command: ({ remote }) => ["pull", remote.fresh] },
   {
