@@ -64,7 +64,7 @@ describe("a container image becomes a running microVM", () => {
       assert.equal(vm?.name, "web");
       assert.equal(vm?.state, "running");
       const inspected = await home.json<VmView | VmView[]>("inspect", "web");
-      assert.equal((Array.isArray(inspected) ? inspected[0] : inspected)?.startPath, "cold");
+      assert.equal((Array.isArray(inspected) ? inspected[0] : inspected)?.startPath, "preboot");
       await home.ok("exec", "web", "--", "busybox", "sh", "-c", "echo kept > /kept; busybox sync");
       await home.ok("stop", "-t", "2", "web");
       assert.equal((await home.kiln(["exec", "web", "--", "busybox", "true"])).code, 125);

@@ -52,7 +52,16 @@ describe("ports of a VM without a network are published, and stay so", () => {
   });
 
   test("datagrams come back as they went", async () => {
-    using client = new UdpClient(await hostPort(5353));
+    const port = await hostPort(5353);
+    const answers = async (): Promise<boolean> => {
+      using probe = new UdpClient(port);
+      return probe.ask(Uint8Array.of(1), 500).then(
+        () => true,
+        () => false,
+      );
+    };
+    await waitUntil(answers, "the server of datagrams");
+    using client = new UdpClient(port);
     for (const size of [1, 1400, 30_000]) {
       const bytes = randomBytes(size);
       assert.deepEqual(await client.ask(bytes), bytes);

@@ -9,6 +9,7 @@ import type { ApiParts } from "./parts.ts";
 const requests = { find: () => null, begin: () => undefined, answer: () => undefined, forget: () => undefined };
 
 const BEGIN: readonly { readonly method: string; readonly path: string; readonly url: string; readonly body?: string }[] = [
+  { method: "post", path: "/v1/kernels/warm", url: "/v1/kernels/warm", body: "{}" },
   { method: "post", path: "/v1/images/pull", url: "/v1/images/pull", body: '{"reference":"deb:fake"}' },
   { method: "post", path: "/v1/vms", url: "/v1/vms", body: '{"image":"deb:fake","name":"web","command":["sleep","1000"]}' },
   { method: "post", path: "/v1/vms/:vm/start", url: "/v1/vms/web/start" },
@@ -21,7 +22,7 @@ test("every route that begins an operation answers 202, or with wait=true 200 on
     ROUTES.filter(({ repeat }) => repeat === "operation").map(({ method, path }) => [method, path]),
     BEGIN.map(({ method, path }) => [method, path]),
   );
-  await using fake = await createFakeCore();
+  await using fake = await createFakeCore({ preboot: true });
   const app = createApp({ core: fake.core, requests } as unknown as ApiParts);
   for (const wait of [true, false]) {
     for (const { method, url, body } of BEGIN) {

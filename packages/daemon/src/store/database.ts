@@ -1,3 +1,5 @@
+import { statfsSync } from "node:fs";
+import { dirname } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { type EventDraft, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
@@ -63,8 +65,13 @@ export class Database implements Disposable {
   constructor(path: string, { clock = systemClock }: { clock?: Pick<Clock, "now"> } = {}) {
     this.#connection = new DatabaseSync(path);
     this.events = new EventJournal(clock);
-    this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");
-    this.#migrate(path);
+    try {
+      this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");
+      this.#migrate(path);
+    } catch (error) {
+      this.#connection.close();
+      throw isFullDisk(error, path) ? new KilnError("DISK_FULL", "no space left on the device", { cause: error }) : error;
+    }
   }
 
   #migrate(path: string): void {
@@ -129,3 +136,15 @@ export class Database implements Disposable {
     this.#connection.close();
   }
 }
+
+/** SQLITE_IOERR in the low byte of the extended code (sqlite.org/rescode.html). */
+const SQLITE_IOERR = 10;
+/** What the index of the write-ahead log begins with. */
+const INDEX_BYTES = 32 * 1024;
+
+/** Where there is no room for the index of its log, SQLite calls it an error of input and output. */
+const isFullDisk = (error: unknown, path: string): boolean => {
+  if (!(error instanceof Error) || !("errcode" in error) || typeof error.errcode !== "number") return false;
+  const { bavail, bsize } = statfsSync(dirname(path));
+  return (error.errcode & 0xff) === SQLITE_IOERR && bavail * bsize < INDEX_BYTES;
+};

@@ -75,8 +75,8 @@ export class UdpClient implements Disposable {
   }
 
   /** The answer to one datagram. */
-  async ask(bytes: Uint8Array): Promise<Buffer> {
-    const answer = once(this.#socket, "message", { signal: AbortSignal.timeout(PATIENCE_MS) });
+  async ask(bytes: Uint8Array, patienceMs: number = PATIENCE_MS): Promise<Buffer> {
+    const answer = once(this.#socket, "message", { signal: AbortSignal.timeout(patienceMs) });
     this.send(bytes);
     const [message] = (await answer) as [Buffer];
     return message;
