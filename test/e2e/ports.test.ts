@@ -55,7 +55,7 @@ describe("ports of a VM without a network are published, and stay so", () => {
     const port = await hostPort(5353);
     const answers = async (): Promise<boolean> => {
       using probe = new UdpClient(port);
-      return probe.ask(Uint8Array.of(1), 500).then(
+      return await probe.ask(Uint8Array.of(1), 500).then(
         () => true,
         () => false,
       );
