@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { DfReport, OperationView } from "@kiln/protocol";
-import { TestHome } from "./home.ts";
+import { TestHome, waitUntil } from "./home.ts";
 
 const MIB = 2 ** 20;
 const DISK_BYTES = 128 * MIB;
@@ -49,7 +49,8 @@ class SmallDisk implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    execFileSync("umount", [this.path]);
+    // whoever looks through all processes may hold one of its files for a moment
+    await waitUntil(async () => spawnSync("umount", [this.path]).status === 0, "the disk's last user");
     await rm(this.#root, { recursive: true });
   }
 }

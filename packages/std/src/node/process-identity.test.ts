@@ -81,7 +81,7 @@ describe("I37 a process", () => {
   it("may have any command name: the fields are counted after the last parenthesis", () => {
     const tail = `S 1 ${Array.from({ length: 17 }, (_, n) => n).join(" ")} 4242 99 0\n`;
     for (const name of ["node", "a b", ") R 1 (", "((", "x) Z 5"]) {
-      assert.deepEqual(parseStat(`17 (${name}) ${tail}`), { state: "S", startTime: "4242" });
+      assert.deepEqual(parseStat(`17 (${name}) ${tail}`), { state: "S", threads: 15, startTime: "4242" });
     }
     for (const text of ["", "17 (node", "17 (node) S 1 2"]) assert.throws(() => parseStat(text), /not a line/);
   });

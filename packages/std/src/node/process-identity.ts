@@ -59,6 +59,8 @@ function stateNow(identity: ProcessIdentity): "alive" | "dead" | "unknown" {
 
 interface ProcessStat {
   readonly state: string;
+  /** Those that have not ended, the first among them even if it has. */
+  readonly threads: number;
   readonly startTime: string;
 }
 
@@ -79,16 +81,16 @@ export function parseStat(text: string): ProcessStat {
     .slice(text.lastIndexOf(")") + 1)
     .trim()
     .split(" ");
-  const [state, startTime] = [fields[3 - 3], fields[22 - 3]];
+  const [state, threads, startTime] = [fields[3 - 3], fields[20 - 3], fields[22 - 3]];
   if (!text.includes(")") || !state || startTime === undefined || !/^[0-9]+$/.test(startTime)) {
     throw new Error(`not a line of /proc/PID/stat: ${JSON.stringify(text)}`);
   }
-  return { state, startTime };
+  return { state, threads: Number(threads), startTime };
 }
 
-/** Z: a zombie; X, x: gone in this moment. */
-function hasEnded({ state }: ProcessStat): boolean {
-  return state === "Z" || state === "X" || state === "x";
+/** Z: a zombie, which holds its files while another of its threads still ends; X, x: gone in this moment. */
+function hasEnded({ state, threads }: ProcessStat): boolean {
+  return (state === "Z" && threads <= 1) || state === "X" || state === "x";
 }
 
 /** A /proc mounted with hidepid shows nothing of other users' processes; a signal would still be refused, not lost. */
