@@ -39,7 +39,7 @@ int setup_fail(struct setup *s, int error, const char *format, ...) {
   return error ? error : EIO;
 }
 
-bool setup_read(uint8_t *payload, uint32_t length, struct setup *s) {
+static bool read_fields(uint8_t *payload, uint32_t length, struct setup *s) {
   struct tlv t;
   const uint8_t *end = payload + length;
   int more;
@@ -64,8 +64,12 @@ bool setup_read(uint8_t *payload, uint32_t length, struct setup *s) {
     }
     if (!ok) return false;
   }
-  return more == 0 && s->root_serial && s->writable_serial && s->hostname && s->machine_id && s->boot_id && s->hosts && s->resolv_conf &&
-         s->entropy_bytes == WIRE_ENTROPY_BYTES;
+  return more == 0;
+}
+
+bool setup_read(uint8_t *payload, uint32_t length, struct setup *s) {
+  return read_fields(payload, length, s) && s->root_serial && s->writable_serial && s->hostname && s->machine_id && s->boot_id &&
+         s->hosts && s->resolv_conf && s->entropy_bytes == WIRE_ENTROPY_BYTES;
 }
 
 static uint64_t now_us(void) {
@@ -120,25 +124,9 @@ void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t len
   buffer_free(&out);
 }
 
-static bool read_prepare(uint8_t *payload, uint32_t length, struct setup *s) {
-  struct tlv t;
-  const uint8_t *end = payload + length;
-  int more;
-  while ((more = tlv_next(&payload, end, &t)) > 0) {
-    bool ok = true;
-    switch (t.tag) {
-      case TAG_MODULE: ok = s->module_count < SETUP_MODULES && (s->modules[s->module_count++] = tlv_string(&t)); break;
-      case TAG_DISK_MODULES: ok = (s->modules_serial = tlv_string(&t)); break;
-      default: break;
-    }
-    if (!ok) return false;
-  }
-  return more == 0;
-}
-
 void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
   struct setup s = {0};
-  if (agent.mounted || !read_prepare(payload, length, &s)) {
+  if (agent.mounted || !read_fields(payload, length, &s)) {
     reply_error(request, ERROR_INVALID, 0, "there is nothing that can be prepared");
     return;
   }

@@ -77,6 +77,7 @@ const reconcile = async (composition: Composition, paths: HomePaths): Promise<vo
   await sweepUnused(core);
   resumeOperations(core, interrupted);
   await core.pool.reconcile(core);
+  if (core.config.pool.length > 0 && core.preboots === null) core.journal.warn({}, "there is no pool: pre-boot snapshots are switched off");
 };
 
 /** After the VMs: they say whether what they share is still needed. */

@@ -6,7 +6,7 @@ import { suits } from "../images/host-platform.ts";
 import type { ContentLease } from "../images/ports.ts";
 import type { ImageRecord } from "../images/records.port.ts";
 import { distinctPorts, toPublishedPort } from "../vms/ports.ts";
-import type { VmRecord } from "../vms/record.ts";
+import { NO_RUN, type VmRecord } from "../vms/record.ts";
 import { type Core, nowIso } from "./core.ts";
 import { buildRootfs, type CallerFacts, fetchImage, sourceRequest, workFor } from "./images.ts";
 import { proposeName } from "./names.ts";
@@ -197,20 +197,7 @@ const run = (command: ResolvedCommand, request: CreateVm) => ({
   diskBytes: request.diskBytes ?? DEFAULTS.diskBytes,
 });
 
-const NEVER_RAN = {
-  epoch: 0,
-  bootId: null,
-  startedAt: null,
-  finishedAt: null,
-  exitCode: null,
-  signal: null,
-  error: null,
-  timings: {},
-  startPath: null,
-  startReason: null,
-  vmm: null,
-  operation: null,
-} satisfies Partial<VmRecord>;
+const NEVER_RAN = { epoch: 0, bootId: null, ...NO_RUN, operation: null } satisfies Partial<VmRecord>;
 
 /** Runs both; when one fails the other is told to leave and awaited before the failure is thrown. */
 const allOrNone = async <One, Two>(

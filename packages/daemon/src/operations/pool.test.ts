@@ -101,6 +101,23 @@ describe("the pool", () => {
     first?.end({ reason: "vmm-died", detail: "murdered" });
     await until(() => ready(fake.core) === 2 && fake.host.machines.size === 2);
     await until(async () => (await directories(fake)).length === 2);
+    for (const machine of fake.host.machines) {
+      Object.defineProperty(machine, "paused", {
+        set() {
+          machine.end({ reason: "vmm-died", detail: "at the claim" });
+        },
+      });
+    }
+    const vm = await run(fake, { name: "lucky" });
+    assert.deepEqual([vm.state, vm.startPath], ["running", "preboot"]);
+    await until(() => ready(fake.core) === 2);
+  });
+
+  test("without snapshots there is none, and the daemon has better things to do", async () => {
+    await using fake = await createPoolCore({ preboot: false });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal((await run(fake, { name: "one" })).startPath, "cold");
+    assert.deepEqual([ready(fake.core), fake.host.machines.size], [0, 1]);
   });
 
   test("I35 a daemon that crashes leaves no guest of the pool to the next one, but every VM that had claimed one", async () => {

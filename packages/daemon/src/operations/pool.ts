@@ -1,16 +1,17 @@
 import { asKilnError } from "@kiln/protocol";
 import { randomHex } from "@kiln/std";
 import type { PoolShape } from "../config/config.ts";
-import type { PrebootShape } from "../pipeline/preboots.ts";
+import type { Preboots, PrebootShape } from "../pipeline/preboots.ts";
 import type { GuestSetup } from "../vms/agent.port.ts";
 import { DISK_SLOTS, type DiskSpec, type OpenVmm } from "../vms/driver.port.ts";
 import type { PoolDirectories } from "../vms/pool.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { LIVE_STATES } from "../vms/record.ts";
-import { unlessEnded } from "./connect-agent.ts";
+import { connectAgent, unlessEnded } from "./connect-agent.ts";
 import type { Core } from "./core.ts";
 import { guestSetup } from "./guest-setup.ts";
 import { OPERATION_LIMITS } from "./limits.ts";
+import { openBuilt } from "./start-path.ts";
 import { openPoolNetwork } from "./vm-network.ts";
 
 /** A guest that waits, paused, for the VM that it will be: restored and rehearsed, without a disk or a name. */
@@ -84,11 +85,11 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  /** Makes what is missing, one after the other, while nobody waits for it. Returns at once. */
+  /** Makes what is missing, one after the other, while nobody waits for it; nothing without snapshots. Returns at once. */
   refill(core: Core): void {
-    if (this.#wanted.length === 0 || this.#closing.signal.aborted) return;
+    if (this.#wanted.length === 0 || core.preboots === null || this.#closing.signal.aborted) return;
     this.#isAskedAgain = true;
-    this.#filling ??= this.#fillUp(core);
+    this.#filling ??= this.#fillUp(core, core.preboots);
   }
 
   /** The same a little later: a VM that has just claimed a guest runs its first command now, and has the cores to itself. */
@@ -102,14 +103,14 @@ export class Pool implements AsyncDisposable {
     );
   }
 
-  async #fillUp(core: Core): Promise<void> {
+  async #fillUp(core: Core, preboots: Preboots): Promise<void> {
     const { signal } = this.#closing;
     try {
       while (this.#isAskedAgain && !signal.aborted) {
         this.#isAskedAgain = false;
         await this.#sweep(core);
         for (let shape = this.#missing(core); shape !== null && !signal.aborted; shape = this.#missing(core)) {
-          await this.#add(core, shape, signal);
+          await this.#add(core, preboots, { wanted: shape, signal });
         }
       }
     } catch (error) {
@@ -127,15 +128,12 @@ export class Pool implements AsyncDisposable {
     return this.#wanted.find((shape) => isMissing(shape) && held + shape.memoryBytes <= core.capacity.memoryBytes) ?? null;
   }
 
-  async #add(core: Core, wanted: PoolShape, signal: AbortSignal): Promise<void> {
-    const { preboots, pipeline, kernelSets } = core;
-    if (preboots === null) return;
-    const kernelRecord = await pipeline.ensureKernel({ signal });
-    const kernel = await kernelSets.open(kernelRecord.key);
+  /** Returning means that there is one more. */
+  async #add(core: Core, preboots: Preboots, { wanted, signal }: { wanted: PoolShape; signal: AbortSignal }): Promise<void> {
+    const kernelRecord = await core.pipeline.ensureKernel({ signal });
+    const kernel = await core.kernelSets.open(kernelRecord.key);
     const shape: PrebootShape = { cpus: wanted.cpus, memoryBytes: wanted.memoryBytes, kernelKey: kernelRecord.key, kernel };
-    await preboots.ensure(shape, { signal });
-    using saved = await preboots.open(shape, { signal });
-    if (saved === null) return;
+    using saved = await openBuilt(preboots, shape, { signal });
     using _turn = await core.boots.acquire({ caller: "pool", signal, position: () => undefined });
     const name = `pool-${randomHex(core.random, ENTRY_BYTES)}`;
     await using undo = new AsyncDisposableStack();
@@ -234,8 +232,7 @@ const NOBODY = {
 const rehearse = async (core: Core, vmm: OpenVmm, { setup, signal: outer }: { setup: GuestSetup; signal: AbortSignal }): Promise<void> => {
   const signal = AbortSignal.any([outer, AbortSignal.timeout(OPERATION_LIMITS.rehearsalMs)]);
   const about = { name: "of the pool" };
-  const connecting = vmm.openAgentChannel({ signal }).then((channel) => core.agent.connect(channel, { epoch: POOL_EPOCH, signal }));
-  await using session = await unlessEnded(about, vmm, connecting);
+  await using session = await unlessEnded(about, vmm, connectAgent(core, { vmm, epoch: POOL_EPOCH }, signal));
   const slots = { root: DISK_SLOTS.indexOf(REHEARSAL.root), writable: DISK_SLOTS.indexOf(REHEARSAL.writable) };
   await unlessEnded(about, vmm, session.rehearse(setup, slots, { signal }));
   for (let run = 0; run < REHEARSED_RUNS; run += 1) {

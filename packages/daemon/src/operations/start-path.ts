@@ -35,7 +35,7 @@ export const chooseStart = async (core: Core, record: VmRecord, about: { files: 
 };
 
 /** One that is missing or damaged is built, once. */
-const openBuilt = async (preboots: Preboots, shape: PrebootShape, work: WorkOptions): Promise<OpenPreboot> => {
+export const openBuilt = async (preboots: Preboots, shape: PrebootShape, work: WorkOptions): Promise<OpenPreboot> => {
   const open = async (): Promise<OpenPreboot> => {
     const { key } = await preboots.ensure(shape, work);
     const saved = await preboots.open(shape, { signal: work.signal });

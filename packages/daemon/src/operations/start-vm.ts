@@ -2,7 +2,7 @@ import { KilnError, type OperationView, type VmId } from "@kiln/protocol";
 import { randomHex } from "@kiln/std";
 import type { WorkOptions } from "../pipeline/work.port.ts";
 import type { VmmRef } from "../vms/driver.port.ts";
-import { LIVE_STATES, STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
+import { LIVE_STATES, NO_RUN, STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
 import { type BootedVm, bootVm, inTime, prepareFiles, readoptVm, startCommand, type StartReport, type VmFiles } from "./boot-vm.ts";
 import { unlessEnded } from "./connect-agent.ts";
 import { type Core, nowIso } from "./core.ts";
@@ -119,17 +119,7 @@ const claim = async (context: StartContext): Promise<unknown> => {
       operation: operation.id,
       epoch: before.epoch + 1,
       bootId: toUuid(randomHex(core.random, BOOT_ID_BYTES)),
-      ...{
-        startedAt: null,
-        finishedAt: null,
-        exitCode: null,
-        signal: null,
-        error: null,
-        timings: {},
-        startPath: null,
-        startReason: null,
-        vmm: null,
-      },
+      ...NO_RUN,
     },
     { from: [...STARTABLE_STATES], caller: operation },
   );

@@ -64,6 +64,19 @@ const vmRecord = z.strictObject({
   operation: z.string().nullable().default(null),
 });
 
+/** The run's fields of a VM that has none behind it: never started, or about to be. */
+export const NO_RUN = {
+  startedAt: null,
+  finishedAt: null,
+  exitCode: null,
+  signal: null,
+  error: null,
+  timings: {},
+  startPath: null,
+  startReason: null,
+  vmm: null,
+} satisfies Partial<VmRecord>;
+
 export type VmRecord = Readonly<Omit<z.output<typeof vmRecord>, "id" | "vmm"> & { id: VmId; vmm: VmmRef | null }>;
 
 /** A record that is not complete is refused here, with the name of the field that is missing (I8). */
