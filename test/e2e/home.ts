@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { identifyProcess, processState, signalProcess } from "@kiln/std/node";
 
 const KILN = fileURLToPath(new URL("../../kiln", import.meta.url));
 
@@ -99,9 +100,10 @@ export class TestHome implements AsyncDisposable {
 
   /** Ends the daemon as a crash would. */
   async killDaemon(): Promise<void> {
-    const pid = await this.daemonPid();
-    process.kill(pid, "SIGKILL");
-    await waitUntil(async () => !(await exists(`/proc/${pid}/cmdline`)), "the daemon's end");
+    const daemon = await identifyProcess(await this.daemonPid());
+    assert.ok(daemon !== null && (await signalProcess(daemon, "SIGKILL")));
+    // not when its command line is gone, which goes with its first thread: another may still hold its sockets
+    await waitUntil(async () => (await processState(daemon)) === "dead", "the daemon's end");
   }
 
   /** Pids of processes that carry this home's path in their environment or command line. */
@@ -127,12 +129,6 @@ export const waitUntil = async (condition: () => Promise<boolean>, what: string)
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
 };
-
-const exists = async (path: string): Promise<boolean> =>
-  readFile(path).then(
-    (content) => content.length > 0,
-    () => false,
-  );
 
 const mentions = async (pid: number, path: string): Promise<boolean> => {
   const read = (name: string): Promise<string> => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
