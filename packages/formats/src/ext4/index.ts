@@ -6,6 +6,7 @@ export { LayeredImage } from "./layers/layered-image.ts";
 export type { ImageLimits, ImageOptions, LayerInput } from "./layers/layered-image.ts";
 export { writeEmptyExt4 } from "./empty/empty-disk.ts";
 export type { EmptyDiskOptions } from "./empty/empty-disk.ts";
+export { imagePlace, PLACE_HEAD_BYTES } from "./place.ts";
 export { Ext4Error } from "./errors.ts";
 export type { Ext4ErrorCode } from "./errors.ts";
 export type { FileSystemIdentity } from "./disk/superblock.ts";
@@ -13,4 +14,4 @@ export type { ImageSummary } from "./write/finish.ts";
 export type { Sink } from "./sink.ts";
 
 /** Part of every key of an image: changes whenever the same input would give other bytes. */
-export const WRITER_VERSION = 2;
+export const WRITER_VERSION = 3;

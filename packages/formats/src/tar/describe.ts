@@ -65,7 +65,8 @@ const modifiedAt = (header: RawHeader, extensions: Extensions): TarTime => {
   return value === undefined ? { seconds: header.mtime, nanoseconds: 0 } : parsePaxTime(value, extensions.offset);
 };
 
-const MAX_ID = 0xffff_ffff;
+/** The number behind it stands for no owner at all: no file can have it. */
+const MAX_ID = 0xffff_fffe;
 
 const idOf = (key: "uid" | "gid", header: RawHeader, extensions: Extensions): number => {
   const value = extensions.pax?.values.get(key);

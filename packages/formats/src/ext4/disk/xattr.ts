@@ -1,4 +1,4 @@
-import { encodeAcl } from "./acl.ts";
+import { ACCESS_ACL, encodeAcl } from "./acl.ts";
 import { BLOCK_BYTES, EXTRA_INODE_BYTES, INODE_BYTES } from "./constants.ts";
 import type { NodeKind } from "./constants.ts";
 import { crc32c, crc32cWord } from "./crc32c.ts";
@@ -23,7 +23,7 @@ const PREFIXES: readonly (readonly [string, Namespace])[] = [
   ["security.", { index: 6, on: () => true }],
 ];
 const ACLS: ReadonlyMap<string, Namespace> = new Map([
-  ["system.posix_acl_access", { index: 2, on: (kind) => kind !== "symlink" }],
+  [ACCESS_ACL, { index: 2, on: (kind) => kind !== "symlink" }],
   ["system.posix_acl_default", { index: 3, on: (kind) => kind === "directory" }],
 ]);
 
@@ -39,7 +39,10 @@ const sizeOf = (xattr: DiskXattr): number => ENTRY_BYTES + align4(xattr.name.len
 /** null for one that Linux does not store, or not on such a node: it cannot be set by anyone, so it is left out. */
 const toDisk = (name: string, value: Uint8Array, kind: NodeKind): DiskXattr | null => {
   const acl = ACLS.get(name);
-  if (acl !== undefined) return acl.on(kind) ? { index: acl.index, name: Buffer.alloc(0), value: encodeAcl(value) } : null;
+  if (acl !== undefined) {
+    const encoded = acl.on(kind) ? encodeAcl(value) : null;
+    return encoded === null ? null : { index: acl.index, name: Buffer.alloc(0), value: encoded };
+  }
   for (const [prefix, { index, on }] of PREFIXES) {
     if (name.length > prefix.length && name.startsWith(prefix) && on(kind))
       return { index, name: Buffer.from(name.slice(prefix.length), "latin1"), value };
@@ -119,21 +122,49 @@ export const encodeXattrs = (xattrs: ReadonlyMap<string, Uint8Array>, kind: Node
     all.push(xattr);
   }
   all.sort(compare);
-  let inodeRoom = INODE_XATTR_BYTES - 4 - END_BYTES;
-  let blockRoom = BLOCK_BYTES - BLOCK_HEADER_BYTES - END_BYTES;
+  const placed = placeInOrder(all);
+  const { inInode, inBlock } = fitsBlock(placed) ? placed : placeFull(all);
+  if (!fitsBlock({ inBlock })) throw new Ext4Error("XATTR_TOO_LARGE", "the extended attributes of one file do not fit into a block");
+  return { inInode: encodeInodePart(inInode), inBlock: encodeBlockPart(inBlock) };
+};
+
+interface Placed {
+  readonly inInode: readonly DiskXattr[];
+  readonly inBlock: readonly DiskXattr[];
+}
+
+const INODE_ROOM_BYTES = INODE_XATTR_BYTES - 4 - END_BYTES;
+const BLOCK_ROOM_BYTES = BLOCK_BYTES - BLOCK_HEADER_BYTES - END_BYTES;
+
+const fitsBlock = ({ inBlock }: Pick<Placed, "inBlock">): boolean =>
+  inBlock.reduce((sum, xattr) => sum + sizeOf(xattr), 0) <= BLOCK_ROOM_BYTES;
+
+/** Each in the inode if it still has room, as the kernel does it. */
+const placeInOrder = (all: readonly DiskXattr[]): Placed => {
   const [inInode, inBlock]: [DiskXattr[], DiskXattr[]] = [[], []];
+  let room = INODE_ROOM_BYTES;
   for (const xattr of all) {
-    const size = sizeOf(xattr);
-    if (size <= inodeRoom) {
-      inInode.push(xattr);
-      inodeRoom -= size;
-    } else {
+    if (sizeOf(xattr) > room) {
       inBlock.push(xattr);
-      blockRoom -= size;
+    } else {
+      inInode.push(xattr);
+      room -= sizeOf(xattr);
     }
   }
-  if (blockRoom < 0) throw new Ext4Error("XATTR_TOO_LARGE", "the extended attributes of one file do not fit into a block");
-  return { inInode: encodeInodePart(inInode), inBlock: encodeBlockPart(inBlock) };
+  return { inInode, inBlock };
+};
+
+/** Those in the inode that fill it best: then everything fits that can be made to fit. */
+const placeFull = (all: readonly DiskXattr[]): Placed => {
+  const best = new Map<number, readonly DiskXattr[]>([[0, []]]);
+  for (const xattr of all) {
+    for (const [bytes, chosen] of [...best]) {
+      const sum = bytes + sizeOf(xattr);
+      if (sum <= INODE_ROOM_BYTES && !best.has(sum)) best.set(sum, [...chosen, xattr]);
+    }
+  }
+  const inInode = best.get(Math.max(...best.keys())) ?? [];
+  return { inInode, inBlock: all.filter((xattr) => !inInode.includes(xattr)) };
 };
 
 /** Adds the checksum, which covers the block's own number. */

@@ -1,5 +1,6 @@
 import { rawNameText } from "../../tar/index.ts";
 import type { RawName, TarEntry } from "../../tar/index.ts";
+import { ACCESS_ACL, readAccessAcl } from "../disk/acl.ts";
 import { MAX_SYMLINK_BYTES } from "../disk/constants.ts";
 import type { NodeKind } from "../disk/constants.ts";
 import { Ext4Error } from "../errors.ts";
@@ -21,8 +22,8 @@ export type LayerRecord =
       readonly deviceMinor: number;
     }
   | { readonly does: "hardlink"; readonly names: readonly RawName[]; readonly target: readonly RawName[] }
-  /** Takes away what lower layers have at `names`. */
-  | { readonly does: "whiteout"; readonly names: readonly RawName[] }
+  /** Takes away what lower layers have at `names`. `isDevice`: it is overlayfs's, a node of its own that can have hard links. */
+  | { readonly does: "whiteout"; readonly names: readonly RawName[]; readonly isDevice: boolean }
   /** Takes away what lower layers have below `names`. */
   | { readonly does: "opaque"; readonly names: readonly RawName[] };
 
@@ -76,7 +77,7 @@ const parseWhiteout = (names: readonly RawName[]): LayerRecord | "skip" | null =
   const hidden = last.slice(WHITEOUT_PREFIX.length);
   if (hidden === "" || hidden === "." || hidden === "..")
     throw new Ext4Error("PATH_UNSAFE", `${rawNameText(names.join("/"))} is no whiteout of a name`);
-  return { does: "whiteout", names: [...parent, hidden] };
+  return { does: "whiteout", names: [...parent, hidden], isDevice: false };
 };
 
 const checkTarget = (entry: TarEntry): RawName => {
@@ -92,8 +93,19 @@ const parseSpecial = (
   common: { names: readonly RawName[]; metadata: NodeMetadata },
 ): LayerRecord => {
   const { deviceMajor, deviceMinor } = entry;
-  if (kind === "character" && deviceMajor === 0 && deviceMinor === 0) return { does: "whiteout", names: common.names };
+  if (kind === "character" && deviceMajor === 0 && deviceMinor === 0) return { does: "whiteout", names: common.names, isDevice: true };
   return { does: "special", ...common, kind, deviceMajor, deviceMinor };
+};
+
+/** Mode and attributes as the kernel has them once all are set: an access ACL decides the permission bits, and one that says no more is not kept. */
+const parseMetadata = (entry: TarEntry): NodeMetadata => {
+  const { uid, gid, modifiedAt } = entry;
+  const xattrs = withoutOverlay(entry);
+  const acl = entry.type === "symlink" ? undefined : xattrs.get(ACCESS_ACL);
+  if (acl === undefined) return { mode: entry.mode, uid, gid, modifiedAt, xattrs };
+  const { permissions, isMinimal } = readAccessAcl(acl, entry.mode);
+  const kept = isMinimal ? new Map([...xattrs].filter(([name]) => name !== ACCESS_ACL)) : xattrs;
+  return { mode: (entry.mode & ~0o777) | permissions, uid, gid, modifiedAt, xattrs: kept };
 };
 
 /**
@@ -108,12 +120,12 @@ export const parseRecord = (entry: TarEntry): LayerRecord | null => {
   if (names.length === 0 && entry.type !== "directory")
     throw new Ext4Error("PATH_UNSAFE", "an entry that is not a directory takes the place of the root");
   if (entry.type === "hardlink") return { does: "hardlink", names, target: parsePath(entry.linkPath) };
-  const metadata = { mode: entry.mode, uid: entry.uid, gid: entry.gid, modifiedAt: entry.modifiedAt, xattrs: withoutOverlay(entry) };
+  const metadata = parseMetadata(entry);
   switch (entry.type) {
     case "directory":
       return { does: "directory", names, metadata, opaque: isOverlayOpaque(entry) };
     case "file":
-      if (entry.sizeBytes === 0 && entry.xattrs.has(OVERLAY_WHITEOUT)) return { does: "whiteout", names };
+      if (entry.sizeBytes === 0 && entry.xattrs.has(OVERLAY_WHITEOUT)) return { does: "whiteout", names, isDevice: true };
       return { does: "file", names, metadata, sizeBytes: entry.sizeBytes, content: null };
     case "symlink":
       return { does: "symlink", names, metadata: { ...metadata, mode: SYMLINK_MODE }, target: checkTarget(entry) };

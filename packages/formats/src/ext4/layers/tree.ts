@@ -41,6 +41,8 @@ export class LayerTree {
   readonly #implied: NodeMetadata;
   #impliedLeft: number;
   #layer = 0;
+  /** Where the layer has whiteouts that are nodes: overlayfs gives one node many names. */
+  #deviceWhiteouts = new Set<RawName>();
 
   /** `impliedAt`: the time of directories that no layer names; they are root's, 0755, and at most `maxImplied`. */
   constructor(options: { impliedAt: Timestamp; maxImplied: number }) {
@@ -52,6 +54,7 @@ export class LayerTree {
   /** Throws Ext4Error LINK_INVALID, SYMLINK_LOOP, PATH_UNSAFE or TOO_MANY_ENTRIES. */
   applyLayer(layer: number, records: readonly LayerRecord[]): void {
     this.#layer = layer;
+    this.#deviceWhiteouts = new Set();
     for (const record of records) this.#apply(record);
   }
 
@@ -77,6 +80,7 @@ export class LayerTree {
       case "hardlink":
         return this.#hardlink(record);
       case "whiteout":
+        if (record.isDevice) this.#deviceWhiteouts.add(record.names.join("/"));
         return this.#whiteout(record.names);
       case "opaque":
         return this.#opaque(record.names);
@@ -103,6 +107,10 @@ export class LayerTree {
   }
 
   #hardlink(record: Extract<LayerRecord, { does: "hardlink" }>): void {
+    if (this.#deviceWhiteouts.has(record.target.join("/"))) {
+      this.#deviceWhiteouts.add(record.names.join("/"));
+      return this.#whiteout(record.names);
+    }
     const target = this.#find(record.target);
     const describe = (): string => `the hard link ${rawNameText(record.names.join("/"))} to ${rawNameText(record.target.join("/"))}`;
     if (target === null) throw new Ext4Error("LINK_INVALID", `${describe()} has no target`);
@@ -128,11 +136,16 @@ export class LayerTree {
     for (const [name, link] of directory.children) if (!this.#survives(link)) directory.children.delete(name);
   }
 
-  /** Whether anything of this layer is left of a link, after what is below it has been cleared of lower layers. */
+  /**
+   * Whether anything of this layer is left of a link, after what is below it has been cleared of lower layers. A lower directory that only
+   * leads to something of this layer is then as if made for it: the same as if the marker had stood before.
+   */
   #survives(link: Link): boolean {
     if (link.node.kind !== "directory") return link.layer === this.#layer;
     this.#removeLower(link.node);
-    return link.layer === this.#layer || link.node.children.size > 0;
+    if (link.layer === this.#layer) return true;
+    link.node.metadata = this.#implied;
+    return link.node.children.size > 0;
   }
 
   /** The node at a path, its parents' symlinks followed; null where there is none. */
