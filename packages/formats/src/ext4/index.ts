@@ -12,6 +12,7 @@ export type { Ext4ErrorCode } from "./errors.ts";
 export type { FileSystemIdentity } from "./disk/superblock.ts";
 export type { ImageSummary } from "./write/finish.ts";
 export type { Sink } from "./sink.ts";
+export * from "./read/index.ts";
 
 /** Part of every key of an image: changes whenever the same input would give other bytes. */
 export const WRITER_VERSION = 3;

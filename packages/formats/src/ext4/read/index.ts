@@ -1,0 +1,14 @@
+export { Ext4Reader } from "./reader.ts";
+export { ext4ToTar } from "./to-tar.ts";
+export { overlayUpperToTar } from "./overlay-upper.ts";
+export type { OverlayUpperOptions } from "./overlay-upper.ts";
+export type { Xattr } from "./xattr.ts";
+export type { ContentPiece } from "./content.ts";
+export type { Ext4Inode, InodeType } from "./inode.ts";
+export type { Ext4Entry, WalkOptions } from "./walk.ts";
+export type { ByteSource } from "./medium.ts";
+export type { Features } from "./features.ts";
+export { DEFAULT_READ_LIMITS } from "./limits.ts";
+export type { ReadLimits } from "./limits.ts";
+export { Ext4ReadError } from "./errors.ts";
+export type { Ext4ReadErrorCode } from "./errors.ts";
