@@ -51,6 +51,8 @@ export const isPaxSparse1 = (pax: PaxRecords): boolean =>
   pax.values.get("GNU.sparse.major") === "1" && pax.values.get("GNU.sparse.minor") === "0";
 
 const NEWLINE = 0x0a;
+/** A number of a map has at most 16 digits. */
+const LINE_BYTES = 17;
 
 /** Collects the map of GNU PAX sparse 1.0, which stands in front of the content: a count, then numbers, one a line, padded to 512. */
 export class Sparse1Map {
@@ -72,7 +74,11 @@ export class Sparse1Map {
     this.#blocks.push(Buffer.from(block));
     this.#linesNeeded ??= this.#readCount(block);
     for (let at = block.indexOf(NEWLINE); at !== -1; at = block.indexOf(NEWLINE, at + 1)) this.#lines += 1;
-    if (this.#lines < this.#linesNeeded) return null;
+    if (this.#lines < this.#linesNeeded) {
+      if (this.lengthBytes > this.#linesNeeded * LINE_BYTES)
+        throw new TarError("SPARSE", "a sparse map has lines without end", this.#offset);
+      return null;
+    }
     const lines = Buffer.concat(this.#blocks).toString("latin1").split("\n", this.#linesNeeded);
     return parsePairs(lines.slice(1), this.#offset);
   }
