@@ -26,6 +26,9 @@ const IMAGES = {
   IMAGE_INVALID:
     "A manifest, an index, a configuration, a layout or an archive is damaged, or of a kind that is not an OCI or docker image.",
   IMAGE_PLATFORM_MISSING: "The image exists, but not for the platform that was asked for, which is this machine's by default.",
+  IMAGE_NAME_CONFLICT: "The name leads to another image already, or somebody moved it meanwhile; it still leads there, and nothing was changed.",
+  CUSTOMIZE_FAILED:
+    "A command of `kiln image customize` ended with another code than 0, or by a signal. Nothing was published, and its VM is gone.",
   IMAGE_IN_USE: "The image is not removed, since a VM or a running operation uses it.",
   IMAGE_CONTENT_MISSING: "Layers of the image are not in the content store, or went away while they were wanted.",
   CONTENT_DIGEST_MISMATCH: "Bytes arrived that are not those of their digest. They were thrown away.",

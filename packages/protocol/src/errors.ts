@@ -38,6 +38,8 @@ export const ERROR_TABLE = {
   IMAGE_SOURCE_MISSING: row(404, 1, false, "check the path; an OCI layout is a directory with an index.json"),
   IMAGE_INVALID: row(422, 1, false, "the image is damaged or not an OCI image; copy it again, for example with `skopeo copy`"),
   IMAGE_PLATFORM_MISSING: row(422, 1, false, "choose an image built for this machine's platform"),
+  IMAGE_NAME_CONFLICT: row(409, 1, false, "replace what is there with --replace, or choose another name"),
+  CUSTOMIZE_FAILED: row(422, 1, false, "correct the command; what it wrote last is above"),
   IMAGE_IN_USE: row(409, 1, false, "remove the VMs that use it first: `kiln ps -a`"),
   IMAGE_CONTENT_MISSING: row(409, 1, true, "run the command again; what is missing is sent again"),
   CONTENT_DIGEST_MISMATCH: row(422, 1, true, "the bytes do not match their digest; fetch them again"),

@@ -1,5 +1,6 @@
 import type { Digest } from "@kiln/protocol";
 import type { FileFingerprint } from "@kiln/std";
+import type { NameClaim } from "./naming.ts";
 import type { ResolvedImage } from "./ports.ts";
 
 /** A name and what it was resolved to. */
@@ -25,8 +26,11 @@ export interface RootfsRecord {
 
 /** Where images and rootfs are recorded: after their files, never before. Synchronous. */
 export interface ImageStore {
-  /** `tagOf`: the name that this one is a further name of. */
-  putImage(record: ImageRecord, how?: { tagOf?: string | null }): void;
+  /**
+   * `tagOf`: the name that this one is a further name of. With a claim, it throws IMAGE_NAME_CONFLICT where that does
+   * not hold, in the transaction that names the image.
+   */
+  putImage(record: ImageRecord, how?: { tagOf?: string | null; claim?: NameClaim }): void;
   getImage(reference: string): ImageRecord | null;
   listImages(): readonly ImageRecord[];
   /**

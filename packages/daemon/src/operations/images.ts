@@ -10,6 +10,7 @@ import {
 } from "@kiln/protocol";
 import type { ImportPlan } from "../images/import-plan.ts";
 import { parsePlatform } from "../images/host-platform.ts";
+import { namedContent } from "../images/naming.ts";
 import type { ContentLease, SourceRequest } from "../images/ports.ts";
 import type { ImageRecord, RootfsRecord } from "../images/records.port.ts";
 import { canonicalReference, findImage, parseImageReference } from "../images/reference.ts";
@@ -52,10 +53,11 @@ export const sourceRequest = (
 /** Work for an operation; what it says of itself is the operation's own. */
 export const workFor = (context: OperationContext): WorkOptions => ({
   ...{ signal: context.signal, operation: context.id },
-  onProgress: ({ phase, progress, parts }) => {
+  onProgress: ({ phase, progress, parts, output }) => {
     context.phase(phase);
     context.report(progress);
     context.parts(parts);
+    if (output !== null) context.output(output);
   },
 });
 
@@ -174,13 +176,22 @@ export const importImage = async (
   plan: () => Promise<ImportPlan>,
 ): Promise<ImportImageAnswer> => {
   const name = canonicalReference(reference);
+  const before = core.images.getImage(name);
   const planned = await plan();
   if (planned.state === "incomplete") return { missing: planned.missing.map(({ digest, size }) => ({ digest, size })), image: null };
-  const before = core.images.getImage(name);
-  const record = core.pipeline.recordImage(name, { image: planned.image, root: root as Digest });
+  const record = core.pipeline.imageRecord(name, { image: planned.image, root: root as Digest });
+  using _lease = leaseOf(core, record);
+  await core.pipeline.publishImage(record, { expect: namedContent(before), replace: true });
   core.leases.endLingering(blobsOf(record)); // their record keeps them now
   if (before !== null && before.root !== record.root) await sweepUnused(core);
   return { missing: [], image: toImageView(core, record) };
+};
+
+/** Keeps what an image stands on until it has its name. */
+const leaseOf = (core: Core, record: ImageRecord): ContentLease => {
+  const lease = core.leases.begin();
+  for (const name of [record.rootfsKey, ...blobsOf(record)]) lease.hold(name);
+  return lease;
 };
 
 /** Gives an image a further name, as docker's `tag`; what the name meant before loses it. */
@@ -193,7 +204,8 @@ export const tagImage = async (core: Core, request: { source: string; target: st
   const reference = canonicalReference(request.target);
   const before = core.images.getImage(reference);
   const record: ImageRecord = { ...source, reference, image: { ...source.image, reference } };
-  core.images.putImage(record, { tagOf: source.reference });
+  using _lease = leaseOf(core, record);
+  await core.pipeline.publishImage(record, { expect: namedContent(before), replace: true, tagOf: source.reference });
   if (before !== null && before.root !== record.root) await sweepUnused(core);
   return toImageView(core, record);
 };

@@ -2,6 +2,7 @@ import { type Platform, platformText } from "@kiln/formats/oci";
 import { KilnError, type OperationId, type OperationPart } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
 import { suits } from "../images/host-platform.ts";
+import { type NameClaim, namedContent } from "../images/naming.ts";
 import { canonicalReference, findImage } from "../images/reference.ts";
 import type {
   BlobWork,
@@ -18,6 +19,7 @@ import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.po
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
 import type { ImageContent, KernelSets, RootfsFiles } from "./artifacts.port.ts";
+import { shareBlob } from "./share-blob.ts";
 import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
 
 export interface PipelineParts {
@@ -131,37 +133,27 @@ export class Pipeline {
     const { reference, platform, credentials, plainHttp } = wanted;
     using lease = this.#parts.leases.begin(context.operation);
     const request = { ...buildOptions(context), credentials, plainHttp };
+    const before = this.#parts.images.getImage(reference);
     const present = await find();
     // a name that leads where it led costs one question, and nothing is fetched
     if (present !== null && (await source.resolve(reference, request)) === present.root) return present;
     try {
       const fetched = await source.fetch(reference, {
         ...{ ...request, platform, lease, onParts: (parts: readonly OperationPart[]) => context.parts(parts) },
-        share: (work, options) => this.#shareBlob(work, { ...options, operation: context.operation }),
+        share: (blob, options) => shareBlob({ work: this.#parts.work, operation: context.operation }, blob, options),
       });
       await this.#parts.checkpoint("image.fetched");
-      return this.recordImage(reference, fetched);
+      const record = this.imageRecord(reference, fetched);
+      await this.publishImage(record, { expect: namedContent(before), replace: true });
+      return record;
     } catch (error) {
+      // whoever wants what the name leads to, wants what it leads to now
+      const named = wanted.pull === "missing" && isNameConflict(error) ? await find() : null;
+      if (named !== null) return named;
       // where there is no room, whole layers of half an image are in the way
       if (!isDiskFull(error)) lease.linger();
       throw error;
     }
-  }
-
-  /** A blob is fetched once for all who want it, whatever image they want it for. */
-  async #shareBlob(work: BlobWork, options: Parameters<ShareBlob>[1] & Pick<WorkContext, "operation">): Promise<ContentInfo> {
-    const { signal, onProgress, operation } = options;
-    return this.#parts.work.run(
-      {
-        kind: "blob.fetch",
-        key: work.digest,
-        subject: work.subject,
-        find: () => work.find(),
-        make: (context) => work.make({ signal: context.signal, report: (progress) => context.report(progress) }),
-        describe: (info) => info.digest,
-      },
-      { signal, operation, onProgress: ({ progress }) => (progress === null ? undefined : onProgress(progress)) },
-    );
   }
 
   /** A rootfs that is there makes the layers unnecessary for a boot. */
@@ -169,18 +161,25 @@ export class Pipeline {
     return this.#parts.images.getRootfs(record.rootfsKey) !== null || (await this.#parts.content.isComplete(record.image));
   }
 
-  /** Names an image whose content is complete. */
-  recordImage(reference: string, { image, root }: FetchedImage): ImageRecord {
-    const { images, clock, rootfsKey } = this.#parts;
-    const record: ImageRecord = {
+  /** What is recorded of an image under a name. */
+  imageRecord(reference: string, { image, root }: FetchedImage): ImageRecord {
+    const { clock, rootfsKey } = this.#parts;
+    return {
       reference,
       image: { ...image, reference },
       root,
       rootfsKey: rootfsKey(image),
       createdAt: new Date(clock.now()).toISOString(),
     };
-    images.putImage(record);
-    return record;
+  }
+
+  /**
+   * Names an image whose content is complete, and held by a lease of the caller's: by one rule for all who publish
+   * under a name (I3). Throws IMAGE_NAME_CONFLICT; then the name leads where it led.
+   */
+  async publishImage(record: ImageRecord, { tagOf = null, ...claim }: NameClaim & { readonly tagOf?: string | null }): Promise<void> {
+    await this.#parts.checkpoint("image.naming");
+    this.#parts.images.putImage(record, { tagOf, claim });
   }
 
   /** The rootfs of an image, whole. A damaged one is noticed here and built again (I7). */
@@ -195,8 +194,9 @@ export class Pipeline {
         find: async ({ signal }) => {
           const record = images.getRootfs(key);
           if (record === null || (await rootfsFiles.isWhole(record, { signal }))) return record;
-          images.forgetRootfs(key);
-          return null;
+          // who rebuilds may have put another one in its place while this was read
+          if (images.getRootfs(key) === record) images.forgetRootfs(key);
+          return images.getRootfs(key);
         },
         make: async (context) => {
           using lease = leases.begin(context.operation);
@@ -248,6 +248,8 @@ export class Pipeline {
     );
   }
 }
+
+const isNameConflict = (error: unknown): boolean => error instanceof KilnError && error.code === "IMAGE_NAME_CONFLICT";
 
 export const isDiskFull = (error: unknown): boolean => error instanceof KilnError && error.code === "DISK_FULL";
 

@@ -1,4 +1,5 @@
 import { type EventDraft, KilnError } from "@kiln/protocol";
+import { type NameClaim, requireName } from "../images/naming.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
 import type { PrebootRecord, PrebootStore } from "../snapshots/preboot.ts";
@@ -41,10 +42,11 @@ export class SqliteArtifactStore implements ImageStore, KernelStore, PrebootStor
     return this.#database.all(sql).flatMap((row) => parseRecord<Kind>(row) ?? []);
   }
 
-  putImage(record: ImageRecord, { tagOf = null }: { tagOf?: string | null } = {}): void {
+  putImage(record: ImageRecord, { tagOf = null, claim }: { tagOf?: string | null; claim?: NameClaim } = {}): void {
     const before = this.getImage(record.reference);
     this.#images.delete(record.reference);
     this.#database.write(PUT_IMAGE, (run, tell) => {
+      if (claim !== undefined) requireName(before, record, claim);
       run(
         "INSERT INTO images (reference, rootfs_key, record) VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE SET rootfs_key = excluded.rootfs_key, record = excluded.record",
         ...[record.reference, record.rootfsKey, JSON.stringify(record)],

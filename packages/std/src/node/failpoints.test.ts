@@ -69,6 +69,27 @@ describe("a failpoint", () => {
     assert.deepEqual([end.signal, end.stdout], ["SIGTERM", "passed 1\npassed 2\npassed 3\n"]);
   });
 
+  it("gathers who comes until all are there", async () => {
+    const alone = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "test.here:3=gather" });
+    assert.equal(alone.stdout, "passed 1\n", "the first waits for two more, which never come");
+    const all = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "test.here=gather" });
+    assert.equal(all.stdout, "passed 1\npassed 2\npassed 3\n");
+    const script = `
+      const { declareFailpoint, failpoint } = await import(process.argv[1]);
+      const point = declareFailpoint("test.here");
+      for (const n of [1, 2, 3]) void Promise.resolve(failpoint(point)).then(() => console.log("went " + n));
+      console.log("three are held");
+      setTimeout(() => void Promise.resolve(failpoint(point)).then(() => console.log("went 4")), 20);
+    `;
+    const env = { PATH: process.env["PATH"], KILN_TEST: "1", KILN_FAILPOINT: "test.here:4=gather" };
+    const child = spawn(process.execPath, ["--input-type=module", "-e", script, import.meta.resolve("./index.ts")], { env });
+    let stdout = "";
+    child.stdout.on("data", (chunk) => (stdout += String(chunk)));
+    await once(child, "close");
+    assert.deepEqual(stdout.trim().split("\n").toSorted(), ["three are held", "went 1", "went 2", "went 3", "went 4"]);
+    assert.ok(stdout.startsWith("three are held\n"));
+  });
+
   it("in the middle of a turn kills and throws before it returns, and refuses to pause", async () => {
     const killed = await runArmed({ KILN_TEST: "1", KILN_FAILPOINT: "test.now:2=kill" });
     assert.deepEqual([killed.signal, killed.stdout], ["SIGKILL", "passed 1\n"]);

@@ -5,11 +5,11 @@ declare const declared: unique symbol;
 /** A named place where a test can make the process die, fail or hang. Only declareFailpoint makes one. */
 export type Failpoint = string & { readonly [declared]: true };
 
-export type FailpointAction = "kill" | "error" | "pause";
+export type FailpointAction = "kill" | "error" | "pause" | "gather";
 
 export interface ArmedFailpoint {
   readonly name: string;
-  /** At which hit it acts, counted from 1; it acts once. */
+  /** At which hit it acts, counted from 1; it acts once. A `gather` holds every hit up to this one. */
   readonly nth: number;
   readonly action: FailpointAction;
 }
@@ -50,9 +50,9 @@ export function armedFailpoints(): readonly ArmedFailpoint[] {
 
 /**
  * Marks the place: `await failpoint(POINT)`. Does nothing unless the process runs with KILN_TEST=1 and KILN_FAILPOINT
- * names it: a list with commas of `name[:nth]=kill|error|pause`, and `trace`. `kill` ends the process with SIGKILL and
+ * names it: a list with commas of `name[:nth]=kill|error|pause|gather`, and `trace`. `kill` ends the process with SIGKILL and
  * `error` throws FailpointError, both before this returns; `pause` returns a promise that never settles and keeps the
- * process alive. Each writes `failpoint NAME ACTION` to stderr first; `trace` writes `failpoint NAME` at every hit of
+ * process alive; `gather` holds who comes until the nth has come, then lets all of them go. Each writes `failpoint NAME ACTION` to stderr first; `trace` writes `failpoint NAME` at every hit of
  * every failpoint.
  */
 export function failpoint(point: Failpoint): Promise<void> | undefined {
@@ -64,7 +64,8 @@ export function failpoint(point: Failpoint): Promise<void> | undefined {
 export function failpointNow(point: Failpoint): void {
   const hit = meet(point);
   if (hit === null) return;
-  if (hit.action === "pause") throw new FailpointError(`failpoint ${point} is in the middle of a turn and cannot pause`);
+  if (hit.action === "pause" || hit.action === "gather")
+    throw new FailpointError(`failpoint ${point} is in the middle of a turn and cannot pause`);
   void act(hit); // a promise that nobody waits for: the process is dead, or this line was not reached
 }
 
@@ -74,10 +75,11 @@ function meet(point: Failpoint): ArmedFailpoint | null {
   const nth = (hits.get(point) ?? 0) + 1;
   hits.set(point, nth);
   if (setting.trace) writeSync(2, `failpoint ${point}\n`);
-  return setting.armed.find((one) => one.name === point && one.nth === nth) ?? null;
+  return setting.armed.find((one) => one.name === point && (one.nth === nth || (one.action === "gather" && nth < one.nth))) ?? null;
 }
 
-function act({ name, action }: ArmedFailpoint): Promise<void> {
+function act(armed: ArmedFailpoint): Promise<void> {
+  const { name, action } = armed;
   writeSync(2, `failpoint ${name} ${action}\n`);
   switch (action) {
     case "kill":
@@ -87,7 +89,18 @@ function act({ name, action }: ArmedFailpoint): Promise<void> {
       throw new FailpointError(`failpoint ${name}`);
     case "pause":
       return forever();
+    case "gather":
+      return gather(armed);
   }
+}
+
+const gathered = new Map<string, PromiseWithResolvers<void>>();
+
+function gather({ name, nth }: ArmedFailpoint): Promise<void> {
+  const gate = gathered.get(name) ?? Promise.withResolvers<void>();
+  gathered.set(name, gate);
+  if (hits.get(name) === nth) gate.resolve();
+  return gate.promise;
 }
 
 function forever(): Promise<void> {
@@ -104,14 +117,14 @@ export function parseFailpoints(env: Readonly<Record<string, string | undefined>
 }
 
 function parseItem(item: string): ArmedFailpoint {
-  const match = /^([^:=]+)(?::([1-9][0-9]{0,8}))?=(kill|error|pause)$/.exec(item);
+  const match = /^([^:=]+)(?::([1-9][0-9]{0,8}))?=(kill|error|pause|gather)$/.exec(item);
   const [, name, nth, action] = match ?? [];
   if (name === undefined || !isAction(action)) {
-    throw new TypeError(`KILN_FAILPOINT is a list of name[:nth]=kill|error|pause and trace, and "${item}" is neither`);
+    throw new TypeError(`KILN_FAILPOINT is a list of name[:nth]=kill|error|pause|gather and trace, and "${item}" is neither`);
   }
   return { name, nth: Number(nth ?? "1"), action };
 }
 
 function isAction(text: string | undefined): text is FailpointAction {
-  return text === "kill" || text === "error" || text === "pause";
+  return text === "kill" || text === "error" || text === "pause" || text === "gather";
 }

@@ -2,11 +2,22 @@ import { mkdirSync } from "node:fs";
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVmRequest, type CreateVmRequest, type Digest, KilnError, type OperationView, type VmId, type VmView } from "@kiln/protocol";
+import {
+  createVmRequest,
+  type CreateVmRequest,
+  type Digest,
+  KilnError,
+  type OperationView,
+  type RegistryCredentials,
+  type VmId,
+  type VmView,
+} from "@kiln/protocol";
 import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { createAgentConnector } from "../../agent/connector.ts";
 import { parseConfig } from "../../config/config.ts";
+import { ContentStore } from "../../content/content-store.ts";
 import { PrebootDirectory } from "../../content/preboot-directory.ts";
+import { UpperPacker } from "../../content/upper-layer/packer.ts";
 import { SocketForwarder } from "../../forward/socket-forwarder.ts";
 import { ContentLeases } from "../../images/leases.ts";
 import type { FetchedImage, ImageSource, ResolvedImage } from "../../images/ports.ts";
@@ -14,6 +25,7 @@ import type { KernelSets, RootfsFiles } from "../../pipeline/artifacts.port.ts";
 import { type PrebootParts, Preboots } from "../../pipeline/preboots.ts";
 import { Pipeline } from "../../pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "../../store/artifact-store.ts";
+import { SqliteCustomizationStore } from "../../store/customization-store.ts";
 import { Database } from "../../store/database.ts";
 import { SqliteEventLog } from "../../store/event-log.ts";
 import { SqliteOperationStore } from "../../store/operation-store.ts";
@@ -38,6 +50,7 @@ import { findInterrupted, forgiveResumes, resumeOperations } from "../resume-ope
 import { RunningVms } from "../running-vms.ts";
 import type { VmNetworks } from "../../vms/network.port.ts";
 import type { SagaRecord } from "../saga/saga.ts";
+import { fakeArtifacts, fakeChecks } from "./fake-checks.ts";
 
 const never = new AbortController().signal;
 const SHA = `sha256:${"a".repeat(64)}` as Digest;
@@ -57,6 +70,10 @@ export interface FakeCoreOptions extends FakeHostOptions {
   readonly pool?: readonly PoolShape[];
   /** Held open until it resolves: the slow part of a pull. */
   readonly pull?: () => Promise<void>;
+  /** What a pull ends with; by default always the same. */
+  readonly root?: (credentials: RegistryCredentials) => Digest;
+  /** Called at each failpoint. */
+  readonly checkpoint?: (name: string) => Promise<void>;
 }
 
 /** The use cases on the fake driver with a real SQLite, real logs and real locks. */
@@ -132,6 +149,9 @@ export const createFakeCore = async (options: FakeCoreOptions = {}): Promise<Fak
   };
 };
 
+/** What another daemon makes anew. */
+type WorkParts = Pick<Core, "work" | "operations" | "pipeline" | "sagas" | "preboots" | "checks" | "refetch">;
+
 const composeFake = (parts: {
   root: string;
   owned: AsyncDisposableStack;
@@ -139,7 +159,7 @@ const composeFake = (parts: {
   counts: FakeCore["counts"];
   options: FakeCoreOptions;
   stopping: AbortSignal;
-}): { core: Core; composeWork: () => Pick<Core, "operations" | "pipeline" | "sagas" | "preboots"> } => {
+}): { core: Core; composeWork: () => WorkParts } => {
   const { root, owned, host, counts, options, stopping } = parts;
   const [clock, random] = [systemClock, systemRandom];
   const database = new Database(":memory:");
@@ -149,18 +169,18 @@ const composeFake = (parts: {
   const admission = new RunAdmission(vms, capacity);
   const leases = new ContentLeases(clock);
   const [rootfsFiles, kernelSets] = [fakeRootfs(counts), fakeKernels(counts)];
-  const checkpoint = async (): Promise<void> => undefined;
+  const checkpoint = options.checkpoint ?? (async () => undefined);
   const [driver, agent] = [new FakeDriver(host), createAgentConnector({ clock, random })];
-  const composeWork = (): Pick<Core, "operations" | "pipeline" | "sagas" | "preboots"> => {
+  const composeWork = (): WorkParts => {
     const operations = new Operations({ store: new SqliteOperationStore(database), clock, random, journal: SILENT, stopping: never });
     const work = new RecordedWork(operations);
     const pipeline = new Pipeline({
       ...{ work, clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
-      sources: [fakeSource(counts, options.pull ?? (async () => undefined))],
+      sources: [fakeSource(counts, options)],
       content: { isComplete: async () => true },
       rootfsKey: () => "f".repeat(64),
       platform: PLATFORM,
-      distinguish: () => "someone",
+      distinguish: (secret) => secret,
     });
     const sagas = new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) });
     const preboots =
@@ -170,15 +190,19 @@ const composeFake = (parts: {
             { work, clock, checkpoint, store: artifacts, driver, agent },
           )
         : null;
-    return { operations, pipeline, sagas, preboots };
+    const checks = fakeChecks({ work, clock, images: artifacts, leases, checkpoint }, SHA);
+    return { work, operations, pipeline, sagas, preboots, ...checks };
   };
   const disks = fakeDisks(root);
+  const content = new ContentStore({ directory: join(root, "content"), stagingDir: join(root, "content-staging") });
   const core: Core = {
     config: fakeConfig(root, options),
     ...composeWork(),
     ...{ clock, random, rootfsFiles, kernelSets, disks, checkpoint, leases },
     platform: PLATFORM,
     blobs: { list: async function* () {}, removeNow: () => 0 },
+    ...{ content, upperLayers: new UpperPacker(content), customizations: new SqliteCustomizationStore(database) },
+    ...fakeArtifacts(database, SHA),
     journal: SILENT,
     stopping,
     ...{ vms, capacity, admission },
@@ -238,16 +262,17 @@ const fakeConfig = (root: string, options: FakeCoreOptions) =>
     defaults: { home: root, agentPath: "", helperPath: "" },
   });
 
-const fakeSource = (counts: FakeCore["counts"], pull: () => Promise<void>): ImageSource => ({
+const fakeSource = (counts: FakeCore["counts"], { pull, root = () => SHA }: FakeCoreOptions): ImageSource => ({
   accepts: (reference) => reference.startsWith("deb:"),
   resolve: async () => null,
-  fetch: async (reference, { signal }): Promise<FetchedImage> => {
+  fetch: async (reference, { signal, credentials }): Promise<FetchedImage> => {
     counts.pulls += 1;
-    await pull();
+    await pull?.();
     signal.throwIfAborted();
     const config = { entrypoint: [], cmd: [], env: [], workingDir: "/", user: "", stopSignal: "", diffIds: [], platform: PLATFORM };
-    const image = { reference, manifestDigest: SHA, configDigest: SHA, platform: PLATFORM, config, layers: [] };
-    return { image: image as unknown as ResolvedImage, root: SHA };
+    const digest = root(credentials);
+    const image = { reference, manifestDigest: digest, configDigest: digest, platform: PLATFORM, config, layers: [] };
+    return { image: image as unknown as ResolvedImage, root: digest };
   },
 });
 
