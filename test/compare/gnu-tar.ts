@@ -1,9 +1,9 @@
 /** A layer as GNU tar writes it: from files on a disk, as a container build has them. */
-import { chmodSync, lchownSync, linkSync, lutimesSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, lchownSync, linkSync, lutimesSync, mkdirSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { runTool } from "@kiln/std/node";
-import type { LayerEntry } from "./stack.ts";
+import type { LayerEntry, Sparse } from "./stack.ts";
 
 interface Options {
   readonly signal: AbortSignal;
@@ -61,7 +61,7 @@ class LayerFiles {
 
   #name(entry: LayerEntry): void {
     this.#made.set(entry.path, entry);
-    this.names.push(entry.path);
+    this.names.push(entry.spelling.before.startsWith("/") ? entry.path : entry.spelling.before + entry.path);
   }
 
   #makeParents(path: string): boolean {
@@ -111,11 +111,24 @@ class LayerFiles {
   }
 }
 
+/** Whether a file begins with a hole, and how often it has its content; between two there is a hole. "many" are more than one header holds. */
+const HOLES: Readonly<Record<Sparse, { readonly start: boolean; readonly contents: number }>> = {
+  none: { start: false, contents: 1 },
+  start: { start: true, contents: 1 },
+  middle: { start: false, contents: 2 },
+  end: { start: false, contents: 1 },
+  only: { start: true, contents: 0 },
+  many: { start: false, contents: 30 },
+};
+
 const writeContent = (path: Buffer, entry: LayerEntry): void => {
-  writeFileSync(path, bytes(entry.content));
-  if (!entry.sparse) return;
-  truncateSync(path, HOLE_BYTES);
-  writeFileSync(path, bytes(entry.content), { flag: "a" });
+  const { start, contents } = HOLES[entry.sparse];
+  writeFileSync(path, "");
+  if (start) truncateSync(path, HOLE_BYTES);
+  for (let written = 0; written < contents; written += 1) {
+    writeFileSync(path, bytes(entry.content), { flag: "a" });
+    if (written + 1 < contents || entry.sparse === "end") truncateSync(path, statSync(path).size + HOLE_BYTES);
+  }
 };
 
 /** As getfattr writes names and setfattr reads them. */
@@ -124,6 +137,7 @@ const escapeName = (path: string): string =>
 
 const FORMATS = {
   "tar gnu": ["--format=gnu"],
+  "tar gnu sparse": ["--format=gnu", "--sparse"],
   "tar ustar": ["--format=ustar"],
   "tar pax": ["--format=posix"],
   "tar pax 0.0": ["--format=posix", "--sparse-version=0.0"],

@@ -19,13 +19,21 @@ interface Named {
   readonly isDirectory: boolean;
 }
 
-/** GNU tar ends the names of directories with a slash. */
-const parseLine = (line: string): Named => ({ path: line.replace(/^(\.?\/)*/, "./").replace(/\/*$/, ""), isDirectory: line.endsWith("/") });
+const ESCAPES: Readonly<Record<string, string>> = { a: "\x07", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v" };
+
+/** GNU tar escapes what it cannot print, and ends the names of directories with a slash. A path begins with ".", names are apart by one slash. */
+const parseLine = (line: string): Named => {
+  const text = line.replaceAll(/\\([0-7]{3}|.)/g, (_, code: string) =>
+    code.length === 3 ? String.fromCharCode(Number.parseInt(code, 8)) : (ESCAPES[code] ?? code),
+  );
+  const names = text.split("/").filter((name) => name !== "" && name !== ".");
+  return { path: [".", ...names].join("/"), isDirectory: text.endsWith("/") };
+};
 
 const listLayers = async (layout: Layout, options: { signal: AbortSignal }): Promise<Named[][]> => {
   const layers: Named[][] = [];
   for (const { path } of await readLayers(layout)) {
-    const list = ["--list", "--quoting-style=literal", "--file", path];
+    const list = ["--list", "--quoting-style=escape", "--file", path];
     const { stdout } = await runTool("tar", list, { ...options, maxOutputBytes: 1 << 28, env: { ...process.env, LC_ALL: "C" } });
     layers.push(Buffer.from(stdout).toString("latin1").split("\n").slice(0, -1).map(parseLine));
   }

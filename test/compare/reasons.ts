@@ -30,6 +30,12 @@ const holdsImplied = (path: string, sides: Sides): boolean => {
   return false;
 };
 
+/** As a directory that no layer names is. */
+const isNew = (path: string, { ours }: Sides): boolean => {
+  const { type, mode, uid, gid, mtime, xattrs } = ours.get(path) ?? {};
+  return type === "directory" && mode === "755" && uid === "0" && gid === "0" && mtime === FIXED_MTIME && xattrs === "";
+};
+
 const SET_GROUP_ID = 0o2000;
 
 /** Whether a directory has what the kernel passes on to one that is made in it, which has it then too. */
@@ -69,5 +75,10 @@ export const REASONS: readonly Reason[] = [
     id: "e",
     text: "An attribute with an empty value: Go's tar reader, which umoci uses, drops it. Kiln keeps it, as GNU tar does.",
     explains: ({ check, ours, theirs }) => check === "xattrs" && withoutEmpty(ours) === theirs,
+  },
+  {
+    id: "f",
+    text: "A directory that a whiteout or an opaque marker takes away, and that is there because the same layer has something in it and does not name it: in Kiln it is new, wherever in the layer the marker stands; in umoci that of the lower layer if the marker comes later.",
+    explains: ({ path }, sides) => isNew(path, sides) && sides.cleared.has(path),
   },
 ];

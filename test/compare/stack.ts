@@ -8,9 +8,11 @@ export interface LayerEntry {
   readonly type: (typeof TYPES)[number];
   readonly path: string;
   readonly link: string;
+  /** How the archive spells the path: what stands before it, and between its names. */
+  readonly spelling: Spelling;
   readonly content: string;
-  /** A file's: whether it is a hole of a megabyte between its content and its content again. */
-  readonly sparse: boolean;
+  /** A file's: where it has holes of a megabyte, besides its content. GNU tar writes them; with Python it is without. */
+  readonly sparse: Sparse;
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
@@ -19,6 +21,18 @@ export interface LayerEntry {
   readonly device: readonly [number, number];
   readonly xattrs: Readonly<Record<string, string>>;
 }
+
+export const SPARSE = ["none", "start", "middle", "end", "only", "many"] as const;
+export type Sparse = (typeof SPARSE)[number];
+
+export interface Spelling {
+  readonly before: string;
+  readonly between: string;
+}
+
+/** A path as the archive has it. */
+export const spell = ({ path, spelling }: Pick<LayerEntry, "path" | "spelling">): string =>
+  spelling.before + path.replaceAll("/", spelling.between);
 
 /** Who writes the layer, and in which format. */
 export const WRITERS = [
@@ -36,18 +50,28 @@ export type Writer = (typeof WRITERS)[number];
 export interface Layer {
   readonly writer: Writer;
   readonly gzip: boolean;
+  /** Whether Kiln gets it as an overlay keeps it: whiteouts as 0:0 devices, all but the first as hard links, and its own attributes. */
+  readonly overlay: boolean;
   readonly entries: readonly LayerEntry[];
 }
 
 export type Stack = readonly Layer[];
 
 const LONG = "a-name-of-a-hundred-and-more-bytes-".repeat(4);
-const NAMES = ["a", "b", "c", "d", LONG, "\xc3\xa9\xff", " -rf"] as const;
+const NAMES = ["a", "b", "c", "d", LONG, "\xc3\xa9\xff", " -rf", "new\nline", "\\1", "..a", "*"] as const;
 
 /** Most paths are short, so that layers meet. */
 const name = fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...NAMES.slice(0, 4)) }, { weight: 1, arbitrary: fc.constantFrom(...NAMES) });
 const names = fc.array(name, { minLength: 1, maxLength: 3 });
 const path = names.map((parts) => parts.join("/"));
+const plainSpelling: Spelling = { before: "", between: "/" };
+const spelling: fc.Arbitrary<Spelling> = fc.oneof(
+  { weight: 6, arbitrary: fc.constant(plainSpelling) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ before: fc.constantFrom("", "./", "/", "//", "././"), between: fc.constantFrom("/", "//", "/./") }),
+  },
+);
 const whiteout = names.map((parts) => [...parts.slice(0, -1), `.wh.${parts.at(-1)}`].join("/"));
 const opaque = names.map((parts) => `${parts.join("/")}/.wh..wh..opq`);
 
@@ -77,47 +101,57 @@ const xattrs = fc.oneof(
       {
         "user.text": fc.constantFrom("v", "a=b\nc", "", "\xff\0\x01", "long".repeat(300)),
         "user.other": fc.constantFrom("x", "y".repeat(60)),
+        "user.block": fc.constantFrom("b".repeat(2000), "\0".repeat(300)),
         "trusted.kept": fc.constantFrom("t", "\0"),
         "security.capability": fc.constantFrom(...CAPABILITIES.map(bytes)),
       },
       { requiredKeys: [] },
     ),
   },
+  // as much as a block holds, and as much as fits beside an inode
+  { weight: 1, arbitrary: fc.constantFrom<Record<string, string>>({ "user.b": "f".repeat(4040) }, { "user.i": "f".repeat(68) }) },
 );
-const owner = fc.constantFrom(0, 0, 0, 1000, 65_534, 70_000, 2_097_152, 4_000_000_000);
+const owner = fc.constantFrom(0, 0, 0, 1000, 65_535, 65_536, 2_097_152, 4_000_000_000, 4_294_967_294);
+/** Before 1970, and behind 2038 in the second and the third of ext4's four ages; umoci's own times end in 2262. */
+const FAR_TIMES = ["-1.5", "-0.000000001", "-2147483648", "2147483647.999999999", "2147483648", "4294967296.5", "9000000000.75"];
 const common = {
   mode: fc.constantFrom(0o644, 0o755, 0o600, 0o4755, 0o2711, 0o1777, 0),
   uid: owner,
   gid: owner,
-  mtime: fc.constantFrom("1600000000", "1700000000.25", "1.000000001", "0", "-1.5", "-2147483648", "4294967296.5"),
+  mtime: fc.constantFrom("1600000000", "1700000000.25", "1.000000001", "0", ...FAR_TIMES),
   xattrs,
 };
-const plain = { link: "", content: "", sparse: false, device: [0, 0] as const };
+const plain = { link: "", spelling: plainSpelling, content: "", sparse: "none", device: [0, 0] } as const;
 const content = fc.oneof(
   fc.constantFrom("", "x", "0123456789abcdef".repeat(256), "z".repeat(10_000)),
   fc.string({ maxLength: 12 }).map((text) => text.repeat(500)),
 );
 
 const entry = <T extends LayerEntry["type"]>(type: T, more: Partial<Record<keyof LayerEntry, fc.Arbitrary<unknown>>> = {}) =>
-  fc.record({ ...common, path, ...more }).map((drawn) => ({ ...plain, type, ...drawn }) as LayerEntry);
+  fc.record({ ...common, path, spelling, ...more }).map((drawn) => ({ ...plain, type, ...drawn }) as LayerEntry);
 const marker = (paths: fc.Arbitrary<string>) =>
-  paths.map((path): LayerEntry => ({ ...plain, type: "file", path, mode: 0, uid: 0, gid: 0, mtime: "0", xattrs: {} }));
+  fc
+    .record({ path: paths, spelling })
+    .map((drawn): LayerEntry => ({ ...plain, ...drawn, type: "file", mode: 0, uid: 0, gid: 0, mtime: "0", xattrs: {} }));
 
-/** What carries an ACL has the mode that goes with it, as on a disk. */
+/** What carries an ACL has the mode that goes with it, as on a disk; or another, as only an archive can say it. */
 const withAcl = (type: "file" | "directory") =>
-  fc.record({ path, uid: owner }).map(({ path, uid }): LayerEntry => ({
+  fc.record({ path, uid: owner, mode: fc.constantFrom(ACL_MODE, ACL_MODE, 0o4755) }).map(({ path, uid, mode }): LayerEntry => ({
     ...plain,
     type,
     path,
     uid,
     gid: 0,
-    mode: ACL_MODE,
+    mode,
     mtime: "1600000000",
     xattrs: { "system.posix_acl_access": ACL, ...(type === "directory" ? { "system.posix_acl_default": ACL } : {}) },
   }));
 
+/** A target of so many bytes, of names that a file can have. */
+const longTarget = (length: number): string => "target-of-a-symlink/".repeat(Math.ceil(length / 20)).slice(0, length);
 const target = fc.oneof(
   path,
+  fc.constantFrom(1, 59, 60, 61, 1000, 4095).map(longTarget),
   path.map((one) => `/${one}`),
   path.map((one) => `../${one}`),
 );
@@ -125,7 +159,7 @@ const device = fc.constantFrom([1, 3], [259, 7], [5, 70_000], [4095, 1_048_575])
 
 const layerEntry: fc.Arbitrary<LayerEntry> = fc.oneof(
   { weight: 8, arbitrary: entry("file", { content }) },
-  { weight: 1, arbitrary: entry("file", { content, sparse: fc.constant(true) }) },
+  { weight: 1, arbitrary: entry("file", { content, sparse: fc.constantFrom(...SPARSE) }) },
   { weight: 6, arbitrary: entry("directory") },
   { weight: 2, arbitrary: entry("symlink", { link: target, xattrs: fc.constant({}) }) },
   { weight: 3, arbitrary: entry("hardlink", { link: path, xattrs: fc.constant({}) }) },
@@ -164,10 +198,14 @@ const layer: fc.Arbitrary<Layer> = fc
   .record({
     writer: fc.constantFrom(...WRITERS),
     gzip: fc.boolean(),
+    overlay: fc.constantFrom(false, false, true),
     entries: fc.array(layerEntry, { minLength: 2, maxLength: 24, size: "max" }),
     parents: fc.constantFrom(true, true, false),
   })
   .map(({ parents, ...drawn }) => ({ ...drawn, entries: parents ? withParents(drawn.entries) : drawn.entries }));
+
+/** Symlinks of this length or longer keep their target: it is there for its length. */
+const INLINE_BYTES = 59;
 
 /** Kinds of what is at a path, as far as it can be told without following symlinks. */
 class Sketch {
@@ -199,7 +237,7 @@ class Sketch {
 
   /** Hard links, and most symlinks, with a target that is there. */
   #aim(entry: LayerEntry, draw: number): LayerEntry | null {
-    if (entry.type === "symlink" && draw % 4 > 0) {
+    if (entry.type === "symlink" && entry.link.length < INLINE_BYTES && draw % 4 > 0) {
       const directories = this.#among(entry, (kind) => kind === "directory");
       const target = directories[draw % directories.length];
       return target === undefined ? entry : { ...entry, link: `/${target}` };

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { debianDev, distrolessLike, scratchBinary, type TestImage } from "../fixtures/images.ts";
 import { compareImage, type Comparison } from "./compare-image.ts";
-import { writeLayout } from "./generated.ts";
+import { writeLayouts } from "./generated.ts";
 import { stacks, type Stack } from "./stack.ts";
 
 interface Options {
@@ -33,7 +33,8 @@ export interface Row {
 
 export const compareNamed = async (image: string, options: Options): Promise<Row> => {
   const { layout, tag } = (await IMAGES[image]?.(options)) ?? { layout: "", tag: "" };
-  const comparison = await compareImage({ directory: layout, tag }, options);
+  const found = { directory: layout, tag };
+  const comparison = await compareImage({ ours: found, theirs: found, inThread: true }, options);
   if (comparison === null) throw new Error(`umoci does not unpack ${layout}:${tag}`);
   return { image, comparisons: [comparison], refused: 0 };
 };
@@ -42,7 +43,7 @@ export const compareNamed = async (image: string, options: Options): Promise<Row
 export const compareStack = async (stack: Stack, options: Options): Promise<Comparison | null> => {
   const scratch = await mkdtemp(join(tmpdir(), "kiln-stack-"));
   try {
-    return await compareImage(await writeLayout(stack, scratch, options), options);
+    return await compareImage({ ...(await writeLayouts(stack, scratch, options)), inThread: false }, options);
   } finally {
     await rm(scratch, { recursive: true });
   }

@@ -1,6 +1,7 @@
 /** The page of the comparison: images by checks. */
 import { CHECKS } from "./differences.ts";
 import { REASONS } from "./reasons.ts";
+import { renderRuns, type Run } from "./runs.ts";
 import type { Row } from "./subjects.ts";
 import type { Entry } from "./tree.ts";
 
@@ -72,9 +73,12 @@ const refusals = (rows: readonly Row[]): string =>
     .join("\n");
 
 /** The whole page. */
-export const renderPage = (rows: readonly Row[], versions: { readonly umoci: string }): string => `# Images, compared entry by entry
+export const renderPage = (
+  rows: readonly Row[],
+  found: { readonly umoci: string; readonly runs: readonly Run[] },
+): string => `# Images, compared entry by entry
 
-What Kiln makes of an image is compared with what ${versions.umoci} unpacks of the same OCI layout, as root: Kiln's ext4 file is checked by e2fsck, mounted
+What Kiln makes of an image is compared with what ${found.umoci} unpacks of the same OCI layout, as root: Kiln's ext4 file is checked by e2fsck, mounted
 read-only by the kernel, and every entry of both trees is looked at. The images and layers are made without Kiln: by dpkg-deb, GNU tar, Python's
 tarfile and umoci. \`npm run compare\` writes this page again; the tests compare the same images, and other generated ones at each run.
 
@@ -92,4 +96,5 @@ ${table(["where umoci itself is otherwise", "", ...rows.map(({ image }) => image
 ## What is in the images
 
 ${table(["image", ...Object.keys(CONTENTS)], rows.map(contentsRow))}
-`;
+
+${renderRuns(found.runs)}`;

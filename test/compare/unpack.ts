@@ -1,8 +1,11 @@
 /** An OCI layout as Kiln makes a file system of it, and as umoci unpacks it. */
-import { mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, open, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { KilnError } from "@kiln/protocol";
 import { runTool } from "@kiln/std/node";
-import { buildRootfs, type LayerSource } from "../../packages/daemon/src/content/rootfs/index.ts";
+import { build } from "../../packages/daemon/src/content/rootfs/build.ts";
+import { describeFailure } from "../../packages/daemon/src/content/rootfs/failure.ts";
+import { buildRootfs, ROOTFS_LIMITS, type LayerSource } from "../../packages/daemon/src/content/rootfs/index.ts";
 
 interface Options {
   readonly signal: AbortSignal;
@@ -44,14 +47,28 @@ export const readLayers = async (layout: Layout): Promise<LayerSource[]> => {
 
 const KEY = "c".repeat(64);
 
+/** The build without its thread, which takes as long to start as a small image to build. Throws what the thread would tell as LAYER_INVALID as that. */
+const buildHere = async (layers: readonly LayerSource[], target: string): Promise<void> => {
+  await using file = await open(target, "w+");
+  const job = { fd: file.fd, directory: dirname(target), layers, key: KEY, limits: ROOTFS_LIMITS };
+  try {
+    await build(job, { onProgress: () => undefined, onWritten: () => undefined });
+  } catch (error) {
+    const { kind, message } = describeFailure(error);
+    throw kind === "layer" ? new KilnError("LAYER_INVALID", message, { cause: error }) : error;
+  }
+};
+
 /** Builds the file system, has e2fsck look at it, and mounts it read-only below `scratch` until it is disposed of. */
 export const mountKiln = async (
   layout: Layout,
   scratch: string,
-  options: Options,
+  options: Options & { readonly inThread: boolean },
 ): Promise<AsyncDisposable & { readonly root: string }> => {
   const [target, root] = [join(scratch, "kiln.ext4"), join(scratch, "kiln")];
-  await buildRootfs({ layers: await readLayers(layout), target, key: KEY }, options);
+  const layers = await readLayers(layout);
+  if (options.inThread) await buildRootfs({ layers, target, key: KEY }, options);
+  else await buildHere(layers, target);
   await runTool("e2fsck", ["-fn", target], options);
   await mkdir(root);
   await runTool("mount", ["-o", "loop,ro", target, root], options);

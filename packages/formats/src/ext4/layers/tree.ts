@@ -88,6 +88,7 @@ export class LayerTree {
   }
 
   #put(names: readonly RawName[], node: MergedNode): void {
+    if (this.#deviceWhiteouts.size > 0) this.#deviceWhiteouts.delete(names.join("/"));
     this.#ensureParent(names).children.set(names.at(-1) ?? "", { node, layer: this.#layer });
   }
 
@@ -97,6 +98,7 @@ export class LayerTree {
       if (record.opaque) this.#removeLower(this.root);
       return;
     }
+    if (this.#deviceWhiteouts.size > 0) this.#deviceWhiteouts.delete(record.names.join("/"));
     const parent = this.#ensureParent(record.names);
     const name = record.names.at(-1) ?? "";
     const existing = parent.children.get(name)?.node;
