@@ -11,9 +11,14 @@ const problem = {
   content: { "application/problem+json": { schema: { type: "object", required: ["code", "detail", "hint", "status"] } } },
 };
 
-const content = (schema: z.ZodType, io: "input" | "output") => ({
-  "application/json": { schema: z.toJSONSchema(schema, { io, target: "openapi-3.0" }) },
-});
+type Named = Record<string, unknown>;
+
+/** Schemas with a name of their own, which many answers have in common, go to `named`. */
+const content = (schema: z.ZodType, io: "input" | "output", named: Named) => {
+  const { definitions, ...own } = z.toJSONSchema(schema, { io, target: "openapi-3.0" });
+  Object.assign(named, definitions);
+  return { "application/json": { schema: own } };
+};
 
 const IDEMPOTENCY_KEY = {
   name: "Idempotency-Key",
@@ -38,15 +43,15 @@ const parametersOf = ({ path, repeat }: Route): object[] => [
   ...(repeat === null ? [] : [IDEMPOTENCY_KEY]),
 ];
 
-const describeRoute = (route: Route): object => {
+const describeRoute = (route: Route, named: Named): object => {
   const body =
     route.response === null
       ? {}
-      : { content: typeof route.response === "string" ? { [route.response]: {} } : content(route.response, "output") };
+      : { content: typeof route.response === "string" ? { [route.response]: {} } : content(route.response, "output", named) };
   return {
     summary: route.summary,
     parameters: parametersOf(route),
-    ...(route.request === null ? {} : { requestBody: { required: true, content: content(route.request, "input") } }),
+    ...(route.request === null ? {} : { requestBody: { required: true, content: content(route.request, "input", named) } }),
     responses: {
       ...(route.repeat === "operation" ? { 200: { description: "The operation has succeeded", ...body } } : {}),
       [route.status]: { description: route.summary, ...body },
@@ -57,12 +62,14 @@ const describeRoute = (route: Route): object => {
 
 export const generateOpenApi = (): string => {
   const paths: Record<string, Record<string, object>> = {};
+  const schemas: Named = {};
   for (const route of ROUTES) {
     const path = route.path.replace(/:(\w+)(\{[^}]*\})?/g, "{$1}");
-    paths[path] = { ...paths[path], [route.method]: describeRoute(route) };
+    paths[path] = { ...paths[path], [route.method]: describeRoute(route, schemas) };
   }
   const info = { title: "Kiln", version: "v1", description: "Container images in, microVMs out. Served on a Unix socket." };
-  return `${JSON.stringify({ openapi: "3.0.3", info, paths }, null, 2)}\n`;
+  const text = JSON.stringify({ openapi: "3.0.3", info, paths, components: { schemas } }, null, 2);
+  return `${text.replaceAll('"#/definitions/', '"#/components/schemas/')}\n`;
 };
 
 if (import.meta.main) writeFileSync(OPENAPI_PATH, generateOpenApi());

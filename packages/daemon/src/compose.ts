@@ -6,11 +6,14 @@ import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { declareFailpoint, type Failpoint, failpoint, publishFile } from "@kiln/std/node";
 import { createAgentConnector } from "./agent/connector.ts";
 import { type Config, DISK_OVERCOMMIT } from "./config/config.ts";
+import { ArtifactReader } from "./content/artifact-reader.ts";
 import { ContentStore } from "./content/content-store.ts";
 import { DebImageSource } from "./content/deb-image.ts";
 import { KernelDirectory } from "./content/kernel-directory.ts";
 import { PrebootDirectory } from "./content/preboot-directory.ts";
+import { RootfsChecks } from "./content/rootfs-checks.ts";
 import { RootfsDirectory } from "./content/rootfs-directory.ts";
+import { UpperPacker } from "./content/upper-layer/packer.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
 import { SocketForwarder } from "./forward/socket-forwarder.ts";
@@ -34,10 +37,14 @@ import { OpenPorts } from "./operations/ports.ts";
 import { SAGA_POINTS } from "./operations/resume-operations.ts";
 import type { SagaRecord } from "./operations/saga/saga.ts";
 import { RunningVms } from "./operations/running-vms.ts";
+import { ImageChecks } from "./pipeline/checks.ts";
 import { type Checkpoint, CHECKPOINTS } from "./pipeline/checkpoints.ts";
 import { type PrebootParts, Preboots } from "./pipeline/preboots.ts";
+import { ImageRefetch } from "./pipeline/refetch.ts";
 import { Pipeline } from "./pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "./store/artifact-store.ts";
+import { SqliteCheckStore } from "./store/check-store.ts";
+import { SqliteCustomizationStore } from "./store/customization-store.ts";
 import { Database } from "./store/database.ts";
 import { SqliteEventLog } from "./store/event-log.ts";
 import type { HomePaths } from "./store/home.ts";
@@ -83,9 +90,10 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const networks = new EgressNetwork({ directory: paths.network, stagingDir: paths.staging, uid: config.uidBase, clock, journal });
   const registry = createRegistrySource({ shelf, paths, version });
   const work = new RecordedWork(operations);
+  const sources = [new DebImageSource({ apt, content: shelf, platform }), registry];
   const pipeline = new Pipeline({
     ...{ work, clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
-    sources: [new DebImageSource({ apt, content: shelf, platform }), registry],
+    sources,
     ...{ platform, distinguish: createDistinguish() },
     content: { isComplete: (image) => isComplete(shelf, image) },
     rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
@@ -97,10 +105,16 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     ...{ driver, agent, work, clock, checkpoint, store: artifacts, files: prebootFiles },
     admit: (signal) => boots.acquire({ caller: "preboot", signal, position: () => undefined }),
   });
+  const reader = new ArtifactReader({ content: shelf, rootfs: rootfsFiles, kernels: kernelSets, preboots: prebootFiles });
+  const rootfsChecks = new RootfsChecks({ rootfs: rootfsFiles, stagingDir: paths.staging });
   const pool = new Pool(config.pool, new HomePool({ root: paths.pool, write: createEmptyDisk, randomUuid: randomUUID }));
   const core: Core = {
     ...{ config, clock, random, journal, operations, pipeline, rootfsFiles, kernelSets, disks, checkpoint, leases, platform },
-    blobs: shelf,
+    ...{ blobs: shelf, content: shelf, upperLayers: new UpperPacker(shelf), customizations: new SqliteCustomizationStore(database), work },
+    artifacts: reader,
+    checked: new SqliteCheckStore(database),
+    checks: new ImageChecks({ work, clock, images: artifacts, leases, reader, rootfsChecks, checkpoint }),
+    refetch: new ImageRefetch({ images: artifacts, sources, work }),
     ...createAdmission(config, { paths, database, onFreed: () => core.pool.refill(core) }),
     events: new SqliteEventLog(database),
     sagas: new SqliteSagaLog<SagaRecord>(database, { viewOf: (id) => operations.findLive(id) }),

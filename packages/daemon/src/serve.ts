@@ -13,6 +13,7 @@ import { adoptVms, sweepVmDirectories } from "./operations/adopt-vms.ts";
 import type { Core } from "./operations/core.ts";
 import { reportRepair } from "./operations/report-repair.ts";
 import { findInterrupted, forgiveResumes, resumeOperations } from "./operations/resume-operations.ts";
+import { scrubSlowly } from "./operations/scrub-slowly.ts";
 import { sweepRegularly, sweepUnused } from "./operations/sweep.ts";
 import { tell } from "./operations/tell.ts";
 import { needsNetwork } from "./operations/vm-network.ts";
@@ -44,12 +45,14 @@ export const serveHome = async (service: Service): Promise<void> => {
   using _socket = await listen(server, paths);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
   void sweepRegularly(composition.core);
+  const scrubbing = scrubSlowly(composition.core);
   tell(composition.core, { type: "daemon.started", subject: "daemon", data: { id: null, pid: process.pid, version: service.version } });
   log.info({ home: paths.home, version: service.version }, "the daemon is ready");
   const by = await stopped.promise;
   tell(composition.core, { type: "daemon.stopping", subject: "daemon", data: { id: null, pid: process.pid, by } });
   log.info({ by }, "the daemon stops; its VMs run on");
   await shutDown(composition, { server, sockets });
+  await scrubbing;
 };
 
 /** A mistyped failpoint must not pass for a test. */

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { rebuildImageRequest, verifyImageRequest } from "./schemas/check.ts";
+import { customizeImageRequest, promoteImageRequest } from "./schemas/derive.ts";
 import { explanation } from "./schemas/explanation.ts";
 import { daemonStatus, dfReport, doctorReport, pruneReport, pruneRequest } from "./schemas/host.ts";
 import {
@@ -65,6 +67,7 @@ export const ROUTES: readonly Route[] = [
     status: 200,
     response: pruneReport,
   }),
+  begin("post", "/v1/scrub", { summary: "Reads all artifacts in full; what is damaged is built again, or goes" }),
   get("/v1/kernels", { summary: "Kernel sets", status: 200, response: z.array(kernelView) }),
   begin("post", "/v1/kernels/warm", {
     summary: "Makes the kernel set and the pre-boot snapshot of a shape, from which VMs of that shape start",
@@ -72,6 +75,19 @@ export const ROUTES: readonly Route[] = [
   }),
   get("/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
   begin("post", "/v1/images/pull", { summary: "Pulls an image and builds its rootfs", request: pullImageRequest }),
+  begin("post", "/v1/images/promote", { summary: "Makes an image of what a VM that does not run has written", request: promoteImageRequest }),
+  begin("post", "/v1/images/customize", {
+    summary: "Runs commands in a VM of an image and makes an image of what they leave, once for all who ask for the same",
+    request: customizeImageRequest,
+  }),
+  begin("post", "/v1/images/verify", {
+    summary: "Reads an image's blobs and rootfs in full, and compares the rootfs with what its layers give",
+    request: verifyImageRequest,
+  }),
+  begin("post", "/v1/images/rebuild", {
+    summary: "Builds an image's rootfs again, checks it, and puts it in the place of the old one",
+    request: rebuildImageRequest,
+  }),
   change("post", "/v1/images/import", {
     repeat: "answer",
     summary: "Names an image whose blobs were put, or says which are missing",

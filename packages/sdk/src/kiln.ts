@@ -73,6 +73,11 @@ export class Kiln implements Disposable {
     return this.#api.json("POST", "/v1/prune", { json: request, signal: options.signal });
   }
 
+  /** Reads all artifacts in full; what is damaged is built again, or goes. The operation's `report` has a result for each. */
+  scrub(options: CallOptions = {}): Promise<OperationView> {
+    return this.#api.json("POST", "/v1/scrub", { json: {}, signal: options.signal });
+  }
+
   /** Why a VM, an operation, an image or a digest is as it is. Throws NOT_FOUND for what nothing is known of. */
   explain(subject: string, options?: CallOptions): Promise<Explanation> {
     return this.#api.json("GET", `/v1/explain/${encodeURIComponent(subject)}`, options);

@@ -30,6 +30,8 @@ export interface Config {
   readonly preboot: boolean;
   /** What is kept ready: guests that are restored and wait. */
   readonly pool: readonly PoolShape[];
+  /** How often every artifact is read in full, and how fast; null: never. */
+  readonly scrub: { readonly everyMs: number; readonly bytesPerSecond: number } | null;
   /** From request to the agent's first answer. A cold boot under TCG takes 1.5 s alone on its core. */
   readonly bootTimeoutMs: number;
 }
@@ -104,6 +106,25 @@ const parsePool = (text: string | undefined): readonly PoolShape[] =>
       throw new KilnError("USAGE", `"${part}" is no part of a pool: it is a number of VMs, or one with its shape, such as 4 or 2:1x256m`);
     });
 
+const SPAN = /^(?<count>[1-9]\d{0,5})(?<unit>[smhd])$/;
+const SPANS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const RATE = /^(?<count>[1-9]\d{0,5})(?<unit>[mg])$/;
+/** A hundredth of what a core hashes, and a tenth of what a slow disk reads. */
+const SCRUB = { every: "1d", rate: "16m" } as const;
+
+/** KILN_SCRUB is an interval such as 12h, or off; KILN_SCRUB_RATE what is read in a second, such as 16m. */
+const parseScrub = (env: ConfigInput["env"]): Config["scrub"] => {
+  const [every, rate] = [env["KILN_SCRUB"] || SCRUB.every, env["KILN_SCRUB_RATE"] || SCRUB.rate];
+  if (every === "off") return null;
+  const [span, speed] = [SPAN.exec(every)?.groups, RATE.exec(rate)?.groups];
+  if (span === undefined) throw new KilnError("USAGE", `KILN_SCRUB=${every} is neither off nor an interval such as 12h or 1d`);
+  if (speed === undefined) throw new KilnError("USAGE", `KILN_SCRUB_RATE=${rate} is no number of bytes in a second such as 16m`);
+  return {
+    everyMs: Number(span["count"]) * (SPANS[span["unit"] ?? ""] ?? Number.NaN),
+    bytesPerSecond: Number(speed["count"]) * (UNITS[speed["unit"] ?? ""] ?? Number.NaN),
+  };
+};
+
 /** Arguments over environment over defaults. Throws USAGE. */
 export const parseConfig = (input: ConfigInput): Config => {
   const settings = parseArguments(input.argv);
@@ -121,6 +142,7 @@ export const parseConfig = (input: ConfigInput): Config => {
     helperPath: input.env["KILN_HELPER"] ?? input.defaults.helperPath,
     preboot: parseSwitch("KILN_PREBOOT", input.env["KILN_PREBOOT"], driver === "qemu"),
     pool: parsePool(settings.pool ?? input.env["KILN_POOL"]),
+    scrub: parseScrub(input.env),
     bootTimeoutMs: parsePositive("KILN_BOOT_TIMEOUT_MS", input.env["KILN_BOOT_TIMEOUT_MS"], 120_000),
   });
 };

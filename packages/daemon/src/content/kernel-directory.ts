@@ -166,6 +166,10 @@ export class KernelDirectory {
   }
 
   /** null where there is none that can be read. */
+  findManifest(key: string): Promise<ReadManifest | null> {
+    return this.#readManifest(key);
+  }
+
   async #readManifest(key: string): Promise<ReadManifest | null> {
     try {
       const text = await readFile(join(this.path(key), KERNEL_MANIFEST), "utf8");

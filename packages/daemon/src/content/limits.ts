@@ -7,6 +7,8 @@ export const CONTENT_LIMITS = {
   prebootBytes: 256 * 2 ** 20,
   /** Saved memories that are held ready: each keeps what its guest had touched, some 85 MiB, in the host's memory. */
   loadedPreboots: 4,
+  /** What is read at once of an artifact that is checked: hashing so much holds the event loop for less than a millisecond. */
+  checkBytes: 256 * 2 ** 10,
   /** What is read at once from a blob. */
   readBytes: 2 ** 20,
 } as const;

@@ -10,7 +10,8 @@ import { hashFile, KnownFiles } from "./known-files.ts";
 import { requireRoom } from "./room.ts";
 import { loadSealedMemory, mapMemory, type SealedMemory } from "./sealed-memory.ts";
 
-const [MEMORY, STATE] = ["memory", "state"] as const;
+/** The files of a snapshot. */
+export const [MEMORY_FILE, STATE_FILE] = ["memory", "state"] as const;
 const BLOCK_BYTES = 512;
 
 interface Loaded {
@@ -70,7 +71,7 @@ export class PrebootDirectory implements PrebootFiles, AsyncDisposable {
     const vmDirectory = await mkdtemp(join(this.#stagingDir, "preboot-"));
     await using undo = new AsyncDisposableStack();
     undo.defer(() => rm(vmDirectory, { recursive: true, force: true }));
-    const target = { memory: join(directory, MEMORY), state: join(directory, STATE) };
+    const target = { memory: join(directory, MEMORY_FILE), state: join(directory, STATE_FILE) };
     for (const path of [target.memory, target.state]) await writeFile(path, "", { mode: 0o600 });
     await steps.save(target, vmDirectory);
     for (const path of [target.memory, target.state]) {
@@ -89,7 +90,7 @@ export class PrebootDirectory implements PrebootFiles, AsyncDisposable {
 
   async open(record: PrebootRecord, options: { signal: AbortSignal }): Promise<OpenPreboot> {
     const { key, state } = record;
-    const path = join(this.path(key), STATE);
+    const path = join(this.path(key), STATE_FILE);
     if (!(await this.#known.isWhole({ path, ...state, fingerprint: null }, options))) {
       throw new KilnError("ARTIFACT_DAMAGED", `the pre-boot snapshot ${key} is missing or damaged`, { object: key });
     }
@@ -121,7 +122,7 @@ export class PrebootDirectory implements PrebootFiles, AsyncDisposable {
   async #load({ key, map }: PrebootRecord, signal: AbortSignal): Promise<Loaded> {
     const known = this.#loaded.get(map.sha256);
     if (known !== undefined) return known;
-    const path = join(this.path(key), MEMORY);
+    const path = join(this.path(key), MEMORY_FILE);
     const memory = await loadSealedMemory({ path, map }, { program: this.#program, signal });
     this.#makeRoom();
     const loaded = { key, memory, users: 0, usedAt: this.#uses };

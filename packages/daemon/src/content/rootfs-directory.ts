@@ -32,8 +32,30 @@ export class RootfsDirectory {
     return join(this.#directory, `${key}.ext4`);
   }
 
-  async build(image: ResolvedImage, key: string, watch: BuildWatch): Promise<{ digest: Digest; fingerprint: FileFingerprint }> {
-    const { signal, onProgress } = watch;
+  /** `verify` looks at the staged file before it gets its name. */
+  async build(
+    image: ResolvedImage,
+    key: string,
+    watch: BuildWatch & { readonly verify?: (path: string, digest: Digest) => Promise<void> },
+  ): Promise<{ digest: Digest; fingerprint: FileFingerprint }> {
+    const { signal, verify } = watch;
+    const written = Promise.withResolvers<Digest>();
+    const published = await publishFile({
+      target: this.path(key),
+      stagingDir: this.#stagingDir,
+      mode: 0o444,
+      ifExists: "replace",
+      signal,
+      write: async (_file, path) => written.resolve(await this.write(image, key, { ...watch, path })),
+      verify: async (path) => verify?.(path, await written.promise),
+    });
+    const { size, ino, mtimeNs, ctimeNs } = published;
+    return { digest: await written.promise, fingerprint: { size, ino, mtimeNs, ctimeNs } };
+  }
+
+  /** Builds it at a path in staging, and nothing more. */
+  async write(image: ResolvedImage, key: string, watch: BuildWatch & { readonly path: string }): Promise<Digest> {
+    const { signal, onProgress, path } = watch;
     watch.onPhase("build rootfs");
     const layers = image.layers.map((layer) => ({
       path: this.#blobPath(layer.digest),
@@ -43,18 +65,8 @@ export class RootfsDirectory {
     // what layers unpack to is known at the end only; it is no less than they are packed
     const least = image.layers.reduce((sum, layer) => sum + layer.size, 0);
     await requireRoom(this.#stagingDir, { bytes: least, what: `the rootfs of ${image.reference}`, object: image.reference });
-    const built = Promise.withResolvers<BuiltRootfs>();
-    const published = await publishFile({
-      target: this.path(key),
-      stagingDir: this.#stagingDir,
-      mode: 0o444,
-      ifExists: "replace",
-      signal,
-      write: async (_file, path) =>
-        built.resolve(await named(image.reference, buildRootfs({ layers, target: path, key }, { signal, onProgress }))),
-    });
-    const { size, ino, mtimeNs, ctimeNs } = published;
-    return { digest: parseDigest((await built.promise).digest), fingerprint: { size, ino, mtimeNs, ctimeNs } };
+    const { digest } = await named(image.reference, buildRootfs({ layers, target: path, key }, { signal, onProgress }));
+    return parseDigest(digest);
   }
 
   async isWhole({ key, digest, fingerprint }: RootfsRecord, options: { signal: AbortSignal }): Promise<boolean> {

@@ -4,6 +4,7 @@ import { explain } from "../operations/explain/explain.ts";
 import { prune } from "../operations/prune.ts";
 import { listKernels, reportStatus } from "../operations/report.ts";
 import { reportDf } from "../operations/report-df.ts";
+import { beginScrub } from "../operations/scrub.ts";
 import { beginWarmKernel } from "../operations/warm-kernel.ts";
 import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
@@ -21,6 +22,7 @@ export const hostRoutes = (parts: ApiParts): Hono => {
     .get("/failpoints", (context) => context.json(parts.failpoints()))
     .get("/df", async (context) => context.json(await reportDf(core, parts.usage)))
     .post("/prune", async (context) => context.json(await prune(core, parts.usage, await parseBody(context, pruneRequest))))
+    .post("/scrub", (context) => answerBegun(context, core, () => beginScrub(core, requestFacts(context))))
     .get("/explain/:subject{.+}", (context) => context.json(explain(core, decodeURIComponent(parameter(context, "subject")))))
     .get("/kernels", (context) => context.json(listKernels(core)))
     .post("/kernels/warm", async (context) => {

@@ -1,9 +1,21 @@
-import { importImageRequest, pullImageRequest, tagImageRequest } from "@kiln/protocol";
+import {
+  customizeImageRequest,
+  importImageRequest,
+  promoteImageRequest,
+  pullImageRequest,
+  rebuildImageRequest,
+  tagImageRequest,
+  verifyImageRequest,
+} from "@kiln/protocol";
 import { type Context, Hono } from "hono";
 import { beginPullImage, importImage, inspectImage, listImages, removeImage, tagImage } from "../operations/images.ts";
+import { beginCustomizeImage } from "../operations/customize-image.ts";
+import { beginPromoteImage } from "../operations/promote-image.ts";
+import { beginRebuildImage } from "../operations/rebuild-image.ts";
+import { beginVerifyImage } from "../operations/verify-image.ts";
 import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
-import { callerFacts, parameter, parseBody } from "./parse.ts";
+import { callerFacts, parameter, parseBody, requestFacts } from "./parse.ts";
 
 const reference = (context: Context): string => decodeURIComponent(parameter(context, "reference"));
 
@@ -14,6 +26,22 @@ export const imageRoutes = (parts: ApiParts): Hono => {
     .post("/pull", async (context) => {
       const request = await parseBody(context, pullImageRequest);
       return answerBegun(context, core, () => beginPullImage(core, request, callerFacts(context)));
+    })
+    .post("/promote", async (context) => {
+      const request = await parseBody(context, promoteImageRequest);
+      return answerBegun(context, core, () => beginPromoteImage(core, request, requestFacts(context)));
+    })
+    .post("/customize", async (context) => {
+      const request = await parseBody(context, customizeImageRequest);
+      return answerBegun(context, core, () => beginCustomizeImage(core, request, callerFacts(context)));
+    })
+    .post("/verify", async (context) => {
+      const request = await parseBody(context, verifyImageRequest);
+      return answerBegun(context, core, () => beginVerifyImage(core, request, requestFacts(context)));
+    })
+    .post("/rebuild", async (context) => {
+      const request = await parseBody(context, rebuildImageRequest);
+      return answerBegun(context, core, () => beginRebuildImage(core, request, callerFacts(context)));
     })
     .post("/import", async (context) => {
       const request = await parseBody(context, importImageRequest);

@@ -3,12 +3,18 @@ import type { Platform } from "@kiln/formats/oci";
 import type { Clock, KeyedLock, RandomSource } from "@kiln/std";
 import type { Config } from "../config/config.ts";
 import type { ContentLeases } from "../images/leases.ts";
+import type { ContentShelf } from "../images/ports.ts";
+import type { CustomizationStore, UpperLayers } from "../images/promotion.port.ts";
 import type { ImageStore } from "../images/records.port.ts";
 import type { KernelStore } from "../kernels/records.port.ts";
+import type { ImageChecks } from "../pipeline/checks.ts";
+import type { ArtifactReader, CheckStore } from "../pipeline/checks.port.ts";
 import type { Checkpoint } from "../pipeline/checkpoints.ts";
 import type { Preboots } from "../pipeline/preboots.ts";
+import type { ImageRefetch } from "../pipeline/refetch.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import type { KernelSets, RootfsFiles } from "../pipeline/artifacts.port.ts";
+import type { JoinedWork } from "../pipeline/work.port.ts";
 import type { AgentConnector } from "../vms/agent.port.ts";
 import type { VmDisks } from "../vms/disks.port.ts";
 import type { Driver } from "../vms/driver.port.ts";
@@ -54,6 +60,17 @@ export interface Core {
   readonly kernels: KernelStore;
   readonly leases: ContentLeases;
   readonly blobs: BlobShelf;
+  readonly content: ContentShelf;
+  /** What makes layers of what VMs have written. */
+  readonly upperLayers: UpperLayers;
+  readonly customizations: CustomizationStore;
+  /** What is done once for all who want it. */
+  readonly work: JoinedWork;
+  /** What reads artifacts in full, and when each was last found whole. */
+  readonly artifacts: ArtifactReader;
+  readonly checked: CheckStore;
+  readonly checks: ImageChecks;
+  readonly refetch: ImageRefetch;
   /** What guests on this host are. */
   readonly platform: Platform;
   /** null where VMs always boot cold. */

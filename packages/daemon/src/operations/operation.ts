@@ -1,4 +1,4 @@
-import type { OperationId, OperationKind, OperationPart, OperationView, OperationWait, Progress } from "@kiln/protocol";
+import type { OperationId, OperationKind, OperationOutput, OperationPart, OperationReport, OperationView, OperationWait, Progress } from "@kiln/protocol";
 import { asKilnError, causesOf, KilnError } from "@kiln/protocol";
 import { type Clock, Deferred } from "@kiln/std";
 import { isSuspended, SUSPENSION } from "./suspension.ts";
@@ -15,6 +15,10 @@ export interface OperationContext {
   report(progress: Progress | null): void;
   /** How far each part of the phase is; they go with the operation's end. */
   parts(parts: readonly OperationPart[]): void;
+  /** What its commands write; it goes with the operation's end. */
+  output(output: OperationOutput): void;
+  /** What it has found, where that is more than its result. */
+  found(report: OperationReport): void;
   /** The place in a queue, counted from 1; null out of it. */
   position(place: number | null, queue: OperationWait["for"]): void;
 }
@@ -82,6 +86,7 @@ export class LiveOperation {
       position: null,
       progress: null,
       parts: [],
+      output: null,
       waiters: 1,
       joined: spec.joined ?? null,
       parent: spec.parent ?? null,
@@ -91,6 +96,7 @@ export class LiveOperation {
       phases: [],
       error: null,
       result: null,
+      report: null,
     };
   }
 
@@ -109,6 +115,8 @@ export class LiveOperation {
       },
       report: (progress) => this.#change({ progress }, false),
       parts: (parts) => this.#change({ parts: [...parts] }, false),
+      output: (output) => this.#change({ output }, false),
+      found: (report) => this.#change({ report }, false),
       position: (place, queue) => this.#stand(place, queue),
     };
   }
@@ -150,7 +158,7 @@ export class LiveOperation {
   leave(): void {
     this.#hasLeft = true;
     try {
-      this.#change({ state: "running", phases: this.#closedPhases(), phase: null, progress: null, parts: [], position: null }, true);
+      this.#change({ state: "running", phases: this.#closedPhases(), phase: null, progress: null, parts: [], output: null, position: null }, true);
     } finally {
       const { id } = this.#view;
       this.ended.reject(new KilnError("DAEMON_UNREACHABLE", `the daemon ends; the next one goes on with ${id}`, { operation: id }));
@@ -204,7 +212,7 @@ export class LiveOperation {
   #end(change: Partial<OperationView>): void {
     try {
       this.#change(
-        { ...change, phases: this.#closedPhases(), phase: null, parts: [], position: null, finishedAt: timestamp(this.#clock) },
+        { ...change, phases: this.#closedPhases(), phase: null, parts: [], output: null, position: null, finishedAt: timestamp(this.#clock) },
         true,
       );
     } finally {

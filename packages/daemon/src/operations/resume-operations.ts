@@ -3,11 +3,16 @@ import type { Core } from "./core.ts";
 import { continueCreate, CREATE_SAGA } from "./create-vm.ts";
 import { continuePull, ENSURE_SAGA } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
+import { continueRebuild, REBUILD_SAGA } from "./rebuild-image.ts";
+import { continueCustomize, CUSTOMIZE_SAGA } from "./customize-image.ts";
+import { continuePromote, PROMOTE_SAGA } from "./promote-image.ts";
 import { continueRemove, DELETE_SAGA } from "./remove-vm.ts";
 import { reportRepair } from "./report-repair.ts";
 import { type SagaRecord, sagaPoints } from "./saga/saga.ts";
+import { continueScrub, SCRUB_SAGA } from "./scrub.ts";
 import { continueStart, START_SAGA } from "./start-vm.ts";
 import { continueStop, STOP_SAGA } from "./stop-vm.ts";
+import { continueVerify, VERIFY_SAGA } from "./verify-image.ts";
 import { continueWarm, WARM_SAGA } from "./warm-kernel.ts";
 
 type Continue = (core: Core, saga: SagaRecord, operation: OperationContext) => Promise<string | null>;
@@ -20,12 +25,27 @@ const CONTINUE: Readonly<Record<string, Continue>> = {
   [DELETE_SAGA.name]: continueRemove,
   [ENSURE_SAGA.name]: (core, saga, operation) => continuePull(core, { saga, operation, credentials: {} }),
   [WARM_SAGA.name]: continueWarm,
+  [PROMOTE_SAGA.name]: continuePromote,
+  [CUSTOMIZE_SAGA.name]: (core, saga, operation) => continueCustomize(core, { saga, operation, credentials: {} }),
+  [VERIFY_SAGA.name]: continueVerify,
+  [SCRUB_SAGA.name]: continueScrub,
+  [REBUILD_SAGA.name]: (core, saga, operation) => continueRebuild(core, { saga, operation, credentials: {} }),
 };
 
 /** Every place at which a crash of a saga matters. */
-export const SAGA_POINTS: readonly string[] = [CREATE_SAGA, START_SAGA, STOP_SAGA, DELETE_SAGA, ENSURE_SAGA, WARM_SAGA].flatMap((saga) =>
-  sagaPoints(saga as never),
-);
+export const SAGA_POINTS: readonly string[] = [
+  CREATE_SAGA,
+  START_SAGA,
+  STOP_SAGA,
+  DELETE_SAGA,
+  ENSURE_SAGA,
+  WARM_SAGA,
+  PROMOTE_SAGA,
+  CUSTOMIZE_SAGA,
+  VERIFY_SAGA,
+  REBUILD_SAGA,
+  SCRUB_SAGA,
+].flatMap((saga) => sagaPoints(saga as never));
 
 /** A saga that has ended so many daemons is taken back instead. */
 const RESUMES = 3;
@@ -92,7 +112,14 @@ const isActive = (core: Core, id: string): boolean => core.operations.list({ all
 /** Its operation has failed already, and something was left behind then. */
 const takeBackQuietly = async (core: Core, record: SagaRecord, work: (operation: OperationContext) => Promise<unknown>): Promise<void> => {
   const nobody = { id: record.operation as never, caller: "", signal: core.stopping };
-  const silent = { phase: () => undefined, report: () => undefined, parts: () => undefined, position: () => undefined };
+  const silent = {
+    phase: () => undefined,
+    report: () => undefined,
+    parts: () => undefined,
+    output: () => undefined,
+    found: () => undefined,
+    position: () => undefined,
+  };
   try {
     await work({ ...nobody, ...silent });
   } catch (error) {

@@ -4,16 +4,7 @@ import type { Clock } from "@kiln/std";
 import { suits } from "../images/host-platform.ts";
 import { type NameClaim, namedContent } from "../images/naming.ts";
 import { canonicalReference, findImage } from "../images/reference.ts";
-import type {
-  BlobWork,
-  ContentInfo,
-  ContentLease,
-  FetchedImage,
-  ImageSource,
-  ResolvedImage,
-  ShareBlob,
-  SourceRequest,
-} from "../images/ports.ts";
+import type { ContentLease, FetchedImage, ImageSource, ResolvedImage, SourceRequest } from "../images/ports.ts";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
@@ -136,7 +127,8 @@ export class Pipeline {
     const before = this.#parts.images.getImage(reference);
     const present = await find();
     // a name that leads where it led costs one question, and nothing is fetched
-    if (present !== null && (await source.resolve(reference, request)) === present.root) return present;
+    if (present !== null && (await source.resolve(reference, request)) === present.root && (await this.#isComplete(present)))
+      return present;
     try {
       const fetched = await source.fetch(reference, {
         ...{ ...request, platform, lease, onParts: (parts: readonly OperationPart[]) => context.parts(parts) },
@@ -154,6 +146,11 @@ export class Pipeline {
       if (!isDiskFull(error)) lease.linger();
       throw error;
     }
+  }
+
+  /** A blob that was damaged has gone, whether a boot needs it or not. */
+  #isComplete({ image }: ImageRecord): Promise<boolean> {
+    return this.#parts.content.isComplete(image);
   }
 
   /** A rootfs that is there makes the layers unnecessary for a boot. */

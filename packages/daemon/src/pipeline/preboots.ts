@@ -2,7 +2,7 @@ import { KilnError } from "@kiln/protocol";
 import { type Clock, withDeadline } from "@kiln/std";
 import type { OpenPreboot, PrebootFiles, PrebootRecord, PrebootStore } from "../snapshots/preboot.ts";
 import type { AgentConnector, AgentSession, GuestPreparation } from "../vms/agent.port.ts";
-import type { Driver, Vmm, VmmShape, VmmSpec } from "../vms/driver.port.ts";
+import { type Driver, MET_SLOTS, type Vmm, type VmmShape, type VmmSpec } from "../vms/driver.port.ts";
 import type { BootFiles } from "./artifacts.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
 import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
@@ -69,6 +69,11 @@ export class Preboots {
 
   has(key: string): boolean {
     return this.#parts.store.getPreboot(key) !== null;
+  }
+
+  /** The newest first. */
+  list(): readonly PrebootRecord[] {
+    return this.#parts.store.listPreboots();
   }
 
   /** The newest first; one of an earlier daemon or host may be among them. */
@@ -196,6 +201,7 @@ const own = <Kind extends Vmm>(vmm: Kind): { readonly vmm: Kind } & AsyncDisposa
 const preparation = (kernel: BootFiles): GuestPreparation => ({
   modules: [...kernel.setupModules, ...kernel.networkModules],
   modulesDisk: "modules",
+  metDisks: { root: MET_SLOTS[0], writable: MET_SLOTS[1] },
 });
 
 const MIB = 2 ** 20;

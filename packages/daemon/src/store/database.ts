@@ -36,6 +36,8 @@ const MIGRATIONS: readonly string[] = [
    ) STRICT;
    CREATE INDEX requests_begun ON requests (begun_at);`,
   `CREATE TABLE preboots (key TEXT PRIMARY KEY, created_at TEXT NOT NULL, record TEXT NOT NULL) STRICT;`,
+  `CREATE TABLE checks (kind TEXT NOT NULL, id TEXT NOT NULL, checked_at INTEGER NOT NULL, PRIMARY KEY (kind, id)) STRICT;`,
+  `CREATE TABLE customizations (key TEXT PRIMARY KEY, manifest TEXT NOT NULL, created_at TEXT NOT NULL) STRICT;`,
 ];
 
 /** One kind of write, with a place before it and one after it at which a test can end the daemon. */

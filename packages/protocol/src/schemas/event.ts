@@ -24,6 +24,8 @@ export const EVENT_TYPES = [
   "kernel.removed",
   "preboot.built",
   "preboot.removed",
+  /** It was read in full, and is missing or has other bytes than it should. */
+  "artifact.damaged",
   /** Files that no record needed are gone. */
   "content.swept",
   /** The system was not what the records said, and now they agree. */

@@ -1,6 +1,14 @@
 import { isDigest } from "@kiln/protocol/ids";
 import { KilnError } from "@kiln/protocol/errors";
-import type { ImageDetails, ImageView, ImportImageAnswer, OperationView, RegistryCredentials } from "@kiln/protocol";
+import type {
+  CustomizeImageRequest,
+  ImageDetails,
+  ImageView,
+  ImportImageAnswer,
+  OperationView,
+  PromoteImageRequest,
+  RegistryCredentials,
+} from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
 import { SDK_LIMITS } from "../limits.ts";
 import { registryAuthHeaders } from "../registry-auth.ts";
@@ -71,9 +79,46 @@ export class Images {
     return this.#api.json("POST", "/v1/images/pull", { json, signal, headers: registryAuthHeaders(credentials) });
   }
 
+  /** Makes an image of what a VM that does not run has written. The operation's `result` is the image's digest. Throws VM_RUNNING, IMAGE_NAME_CONFLICT. */
+  promote(vm: string, request: Omit<PromoteImageRequest, "vm">, options: CallOptions = {}): Promise<OperationView> {
+    return this.#api.json("POST", "/v1/images/promote", { json: { ...request, vm }, signal: options.signal });
+  }
+
+  /**
+   * Runs commands in a VM of an image and makes an image of what they leave; the same again is there already. The operation's `output` is
+   * what they write, its `result` the image's digest. It fails with CUSTOMIZE_FAILED where a command does.
+   */
+  customize(
+    image: string,
+    request: Omit<CustomizeImageRequest, "image">,
+    options: CallOptions & Pick<PullOptions, "credentials"> = {},
+  ): Promise<OperationView> {
+    const { credentials, signal } = options;
+    return this.#api.json("POST", "/v1/images/customize", {
+      json: { ...request, image },
+      signal,
+      headers: registryAuthHeaders(credentials),
+    });
+  }
+
   /** By name, short name, digest or the beginning of one. Throws IMAGE_NOT_FOUND. */
   inspect(reference: string, options: CallOptions = {}): Promise<ImageDetails> {
     return this.#api.json("GET", pathOf(reference), options);
+  }
+
+  /**
+   * Reads an image in full and compares its rootfs with what its layers give; nothing changes. The operation's `report` is what was
+   * found, and it fails with ARTIFACT_DAMAGED where that is not what it should be.
+   */
+  verify(reference: string, options: CallOptions = {}): Promise<OperationView> {
+    return this.#api.json("POST", "/v1/images/verify", { json: { reference }, signal: options.signal });
+  }
+
+  /** Builds an image's rootfs again and puts it in the place of the old one; VMs that run keep that. The operation's `result` is its sha256. */
+  rebuild(reference: string, options: Pick<PullOptions, "plainHttp" | "credentials" | "signal"> = {}): Promise<OperationView> {
+    const { plainHttp = false, credentials, signal } = options;
+    const json = { reference, plainHttp };
+    return this.#api.json("POST", "/v1/images/rebuild", { json, signal, headers: registryAuthHeaders(credentials) });
   }
 
   /** Gives an image a further name; what that named before loses it. */

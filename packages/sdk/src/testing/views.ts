@@ -45,6 +45,7 @@ export const anOperation = (fields: Partial<OperationView> = {}): OperationView 
   position: null,
   progress: null,
   parts: [],
+  output: null,
   waiters: 1,
   joined: null,
   parent: null,
@@ -54,6 +55,7 @@ export const anOperation = (fields: Partial<OperationView> = {}): OperationView 
   phases: [],
   error: null,
   result: null,
+  report: null,
   ...fields,
 });
 

@@ -11,7 +11,7 @@ export {
   type Failpoint,
   type FailpointAction,
 } from "./failpoints.ts";
-export { fileFingerprint, fileFingerprintNow, sameFingerprint } from "./fingerprint.ts";
+export { fileFingerprint, fileFingerprintNow, fingerprintOf, sameFingerprint } from "./fingerprint.ts";
 export { fsyncDirectory, fsyncTree } from "./fsync.ts";
 export { tryLockFile, type FileLock } from "./lock-file.ts";
 export { identifyProcess, processState, signalProcess, type ProcessIdentity } from "./process-identity.ts";

@@ -17,7 +17,14 @@ import type { SagaRecord } from "./saga.ts";
 
 const OPERATION: OperationContext = {
   ...{ id: "op_0123456789abcdef" as never, caller: "", signal: new AbortController().signal },
-  ...{ phase: () => undefined, report: () => undefined, parts: () => undefined, position: () => undefined },
+  ...{
+    phase: () => undefined,
+    report: () => undefined,
+    parts: () => undefined,
+    output: () => undefined,
+    found: () => undefined,
+    position: () => undefined,
+  },
 };
 
 /** What an outsider sees, without what a retry may change: ids, times, epochs. */

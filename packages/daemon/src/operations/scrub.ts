@@ -1,0 +1,191 @@
+import { asKilnError, type CheckedArtifact, type Digest, type OperationView, type ScrubReport } from "@kiln/protocol";
+import type { Reading } from "../pipeline/checks.port.ts";
+import type { WorkContext } from "../pipeline/work.port.ts";
+import { type Core } from "./core.ts";
+import { type CallerFacts, workFor } from "./images.ts";
+import type { OperationContext } from "./operation.ts";
+import { reportRepair } from "./report-repair.ts";
+import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
+import { tellDamaged } from "./tell-damaged.ts";
+
+export interface Artifact extends Pick<CheckedArtifact, "kind" | "id"> {
+  /** On the disk, about. */
+  readonly bytes: number;
+  /** When it was whole for certain: it was read in full, or made. Milliseconds since 1970. */
+  readonly wholeAtMs: number;
+}
+
+export interface ScrubContext {
+  readonly core: Core;
+  readonly operation: OperationContext;
+}
+
+/** Everything in the home that can be read in full and compared with what was promised of it, what was looked at longest ago first. */
+export const listArtifacts = async (core: Core): Promise<readonly Artifact[]> => {
+  const found: Artifact[] = [];
+  const add = (artifact: Pick<Artifact, "kind" | "id" | "bytes">, madeAtMs: number): void => {
+    found.push({ ...artifact, wholeAtMs: Math.max(madeAtMs, core.checked.checkedAtMs(artifact) ?? 0) });
+  };
+  for await (const { digest, size } of core.artifacts.blobs()) {
+    add({ kind: "blob", id: digest, bytes: size }, core.artifacts.storedAtMs(digest) ?? 0);
+  }
+  for (const { key, fingerprint, createdAt } of core.images.listRootfs()) {
+    add({ kind: "rootfs", id: key, bytes: fingerprint.size }, Date.parse(createdAt));
+  }
+  for (const { key, sizeBytes, createdAt } of core.kernels.listKernels()) {
+    add({ kind: "kernel", id: key, bytes: sizeBytes }, Date.parse(createdAt));
+  }
+  for (const { key, diskBytes, createdAt } of core.preboots?.list() ?? []) {
+    add({ kind: "preboot", id: key, bytes: diskBytes }, Date.parse(createdAt));
+  }
+  return found.toSorted((one, other) => one.wholeAtMs - other.wholeAtMs);
+};
+
+/**
+ * Reads one artifact in full, and puts right what is not whole: a rootfs is built again in its place, a kernel set or a
+ * snapshot is forgotten, so that whoever wants it next builds it, and a blob goes, so that it can be sent again. Who has
+ * it open keeps it. null where it has gone meanwhile.
+ */
+export const checkArtifact = async (core: Core, artifact: Artifact, reading: Reading): Promise<CheckedArtifact | null> => {
+  const { kind, id } = artifact;
+  const result = await CHECKS[kind](core, id, reading);
+  if (result === null) return null;
+  if (result.state === "whole") core.checked.putChecked(artifact, core.clock.now());
+  else reportRepair(core, { subject: id, id, found: `a ${kind} that is ${result.state}`, did: result.repair ?? "" });
+  return { kind, id, ...result };
+};
+
+type Check = (core: Core, id: string, reading: Reading) => Promise<Omit<CheckedArtifact, "kind" | "id"> | null>;
+
+const checkBlob: Check = async (core, id, reading) => {
+  const digest = id as Digest;
+  const file = await core.artifacts.blob(digest, reading);
+  if (file === null) return null; // nothing promises it: an image that lacks it is asked for by verify
+  const bytes = file.fingerprint.size;
+  if (file.digest === digest) return { bytes, state: "whole", repair: null };
+  tellDamaged(core, { kind: "blob", id, state: "damaged" });
+  core.artifacts.removeBlobNow(digest, file);
+  return { bytes, state: "damaged", repair: "it is gone; `kiln image rebuild` fetches it again" };
+};
+
+const checkRootfs: Check = async (core, key, reading) => {
+  const record = core.images.getRootfs(key);
+  if (record === null) return null;
+  const file = await core.artifacts.rootfs(key, reading);
+  const bytes = file?.fingerprint.size ?? 0;
+  if (file?.digest === record.digest) return { bytes, state: "whole", repair: null };
+  // a rebuild may have put another one in its place while this was read
+  if (core.images.getRootfs(key) !== record) return checkRootfs(core, key, reading);
+  const state = file === null ? "missing" : "damaged";
+  tellDamaged(core, { kind: "rootfs", id: key, state });
+  core.images.forgetRootfs(key);
+  return { bytes, state, repair: await buildAgain(core, key, reading.signal) };
+};
+
+/** In its place, so that no start finds it missing. */
+const buildAgain = async (core: Core, key: string, signal: AbortSignal): Promise<string> => {
+  const image = core.images.listImages().find((one) => one.rootfsKey === key);
+  if (image !== undefined) {
+    try {
+      await core.pipeline.ensureRootfs(image, { signal });
+      return "it was built again";
+    } catch (error) {
+      signal.throwIfAborted();
+      core.journal.warn({ rootfs: key, error: asKilnError(error).message }, "a damaged rootfs could not be built again");
+    }
+  }
+  if (!core.leases.isHeld(key)) core.rootfsFiles.removeNow(key);
+  return image === undefined
+    ? "it is gone: no image has it"
+    : `it could not be built again: \`kiln image rebuild ${image.reference}\` says why`;
+};
+
+const checkKernel: Check = async (core, key, reading) => {
+  const record = core.kernels.getKernel(key);
+  if (record === null) return null;
+  const found = await core.artifacts.kernel(record, reading);
+  if (found.state === "whole") return { ...found, repair: null };
+  tellDamaged(core, { kind: "kernel", id: key, state: found.state });
+  core.kernels.forgetKernel(key);
+  await core.kernelSets.remove(key);
+  core.preboots?.sweep((one) => core.kernels.getKernel(one) !== null);
+  return { ...found, repair: "it is gone; the next start builds it again" };
+};
+
+const checkPreboot: Check = async (core, key, reading) => {
+  const record = core.preboots?.list().find((one) => one.key === key);
+  if (record === undefined) return null;
+  const found = await core.artifacts.preboot(record, reading);
+  if (found.state === "whole") return { ...found, repair: null };
+  tellDamaged(core, { kind: "preboot", id: key, state: found.state });
+  core.preboots?.distrust(record, `it is ${found.state}`);
+  return { ...found, repair: "it is gone; a start builds it again" };
+};
+
+const CHECKS: Readonly<Record<CheckedArtifact["kind"], Check>> = {
+  blob: checkBlob,
+  rootfs: checkRootfs,
+  kernel: checkKernel,
+  preboot: checkPreboot,
+};
+
+/** One pass over everything, now and as fast as the disk: who asks while one runs joins it. */
+export const beginScrub = (core: Core, { idempotencyKey, caller }: Omit<CallerFacts, "credentials">): OperationView =>
+  core.operations.beginSaga(
+    {
+      spec: { kind: "scrub", key: "all", subject: "all artifacts", caller, joined: core.work.inFlight("scrub.pass", "all") },
+      idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request: {} },
+      saga: { name: SCRUB_SAGA.name, input: {} },
+    },
+    (operation, saga) => continueScrub(core, saga, operation),
+  );
+
+export const continueScrub = async (core: Core, saga: SagaRecord, operation: OperationContext): Promise<string | null> => {
+  const context: ScrubContext = { core, operation };
+  const { signal } = operation;
+  const onStep = (name: string): void => operation.phase(name);
+  await runSaga(SCRUB_SAGA, { context, record: saga, log: core.sagas, signal, onStep, checkpoint: core.checkpoint });
+  return null;
+};
+
+const scrub = async ({ core, operation }: ScrubContext): Promise<void> => {
+  const report = await core.work.run<ScrubReport>(
+    {
+      kind: "scrub.pass",
+      key: "all",
+      subject: "all artifacts",
+      find: async () => null,
+      make: (context) => scrubAll(core, context),
+      describe: ({ damaged }) => `${damaged} damaged`,
+    },
+    workFor(operation),
+  );
+  operation.found(report);
+};
+
+const scrubAll = async (core: Core, context: WorkContext): Promise<ScrubReport> => {
+  context.phase("read");
+  const artifacts = await listArtifacts(core);
+  const total = artifacts.reduce((sum, { bytes }) => sum + bytes, 0);
+  let done = 0;
+  const onRead = (bytes: number): void => {
+    done += bytes;
+    context.report({ done, total: Math.max(done, total), unit: "bytes" });
+  };
+  const checked: CheckedArtifact[] = [];
+  for (const artifact of artifacts) {
+    context.signal.throwIfAborted();
+    const one = await checkArtifact(core, artifact, { signal: context.signal, onRead });
+    if (one !== null) checked.push(one);
+  }
+  core.checked.keepChecked(artifacts);
+  const damaged = checked.filter(({ state }) => state !== "whole").length;
+  return { kind: "scrub", artifacts: checked, bytes: checked.reduce((sum, { bytes }) => sum + bytes, 0), damaged };
+};
+
+/** What it forgets is damaged, and what it builds is a function of its key: there is nothing to take back. */
+export const SCRUB_SAGA: Saga<ScrubContext> = {
+  name: "scrub",
+  onFailure: "carry on",
+  steps: [{ name: "pass", run: scrub, resume: scrub }],
+};
