@@ -30,6 +30,8 @@ const LARGE_BLOCK_BYTES = 65_536;
 interface DirectoryBlock {
   readonly inode: Ext4Inode;
   readonly bytes: Buffer;
+  /** Its place in the directory. */
+  readonly index: number;
   /** For messages. */
   readonly where: string;
 }
@@ -49,24 +51,28 @@ const hasTail = (bytes: Buffer): boolean => {
   return bytes.readUInt32LE(at) === 0 && bytes.readUInt16LE(at + 4) === TAIL_BYTES && bytes.readUInt16LE(at + 6) === TAIL_TYPE << 8;
 };
 
-/** Where the records of an index block begin; null for a block that is none. */
-const indexRecordsAt = (bytes: Buffer): number | null => {
+/**
+ * Where the records of an index block begin; null for a block of names. The first block of an indexed directory is the index's root,
+ * which may end in what was once the tail of names.
+ */
+const indexRecordsAt = ({ inode, bytes, index }: DirectoryBlock): number | null => {
+  if ((inode.flags & FLAGS.indexed) === 0) return null;
   const first = entryBytesAt(bytes, 0);
-  if (first === bytes.length) return NODE_RECORDS_AT;
-  const isRoot = first === SMALLEST_ENTRY_BYTES && entryBytesAt(bytes, 12) === bytes.length - 12 && bytes.readUInt32LE(24) === 0;
+  if (index > 0) return first === bytes.length ? NODE_RECORDS_AT : null;
+  const isRoot = first === SMALLEST_ENTRY_BYTES && entryBytesAt(bytes, 12) === bytes.length - 12;
   return isRoot ? ROOT_RECORDS_AT : null;
 };
 
 const verifyChecksum = (block: DirectoryBlock, seed: number): void => {
-  const { bytes, inode } = block;
+  const { bytes } = block;
   const wrong = (): Ext4ReadError => new Ext4ReadError("CHECKSUM", `${block.where} has a wrong checksum`);
-  if (hasTail(bytes)) {
+  const recordsAt = indexRecordsAt(block);
+  if (recordsAt === null) {
     const end = bytes.length - TAIL_BYTES;
+    if (!hasTail(bytes)) throw new Ext4ReadError("CHECKSUM", `${block.where} has no checksum`);
     if (crc32c(seed, bytes, { start: 0, end }) !== bytes.readUInt32LE(bytes.length - 4)) throw wrong();
     return;
   }
-  const recordsAt = (inode.flags & FLAGS.indexed) === 0 ? null : indexRecordsAt(bytes);
-  if (recordsAt === null) throw refuse(block, "has no checksum");
   const [max, used] = [bytes.readUInt16LE(recordsAt), bytes.readUInt16LE(recordsAt + 2)];
   const tailAt = recordsAt + max * INDEX_RECORD_BYTES;
   if (used > max || tailAt + INDEX_TAIL_BYTES > bytes.length) throw refuse(block, `is an index with ${used} of ${max} records`);
@@ -106,7 +112,7 @@ function* blocksOf(volume: Volume, inode: Ext4Inode, meter: Meter): Generator<Di
     for (let index = 0; index < run.count; index += 1) {
       meter.metadata(blockBytes);
       const bytes = volume.medium.block(run.physical + index);
-      const block = { inode, bytes, where: `block ${run.physical + index}, of directory inode ${inode.number},` };
+      const block = { inode, bytes, index: next + index, where: `block ${run.physical + index}, of directory inode ${inode.number},` };
       if (seed !== null) verifyChecksum(block, seed);
       yield block;
     }
@@ -124,7 +130,7 @@ export function* readEntries(volume: Volume, inode: Ext4Inode, meter: Meter): Ge
   if (inode.type !== "directory") throw new Ext4ReadError("DIRECTORY", `inode ${inode.number} is a ${inode.type}, no directory`);
   const inline = isInline(inode);
   const blocks = inline
-    ? inlineEntries(inode).map((bytes): DirectoryBlock => ({ inode, bytes, where: `directory inode ${inode.number}` }))
+    ? inlineEntries(inode).map((bytes): DirectoryBlock => ({ inode, bytes, index: 0, where: `directory inode ${inode.number}` }))
     : blocksOf(volume, inode, meter);
   // "." and "..", in this order, begin every directory that has blocks
   let dots = inline ? 2 : 0;
