@@ -12,6 +12,12 @@ interface Options {
 const HOLE_BYTES = 2 ** 20;
 const bytes = (text: string): Buffer => Buffer.from(text, "latin1");
 
+/** Node takes a negative number for "now", but not a date before 1970. */
+const timeOf = ({ mtime }: LayerEntry): number | Date => {
+  const seconds = Number(mtime);
+  return seconds < 0 ? new Date(Math.floor(seconds * 1000)) : seconds;
+};
+
 const parentsOf = (path: string): string[] => {
   const parts = path.split("/").slice(0, -1);
   return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
@@ -47,7 +53,7 @@ class LayerFiles {
     }
     const cwd = this.#root.toString();
     await runTool("setfattr", ["-h", "--restore=-"], { ...options, cwd, stdin: bytes(dump.join("\n")) });
-    for (const entry of this.#entries().reverse()) lutimesSync(this.#path(entry.path), 0, Number(entry.mtime));
+    for (const entry of this.#entries().reverse()) lutimesSync(this.#path(entry.path), 0, timeOf(entry));
   }
 
   #entries(): LayerEntry[] {
