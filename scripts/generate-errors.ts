@@ -34,6 +34,8 @@ const IMAGES = {
   CONTENT_DIGEST_MISMATCH: "Bytes arrived that are not those of their digest. They were thrown away.",
   CONTENT_SIZE_MISMATCH: "Fewer or more bytes arrived than were announced. They were thrown away.",
   LAYER_INVALID: "A layer cannot become part of a file system: its archive is damaged, or has an entry that no image may have.",
+  ROOTFS_INVALID: "The file is no ext4, is damaged, or is one that a guest's kernel does not mount; the message names the block or the inode.",
+  BUNDLE_INVALID: "The file is no bundle of `kiln image export`, or is not whole: an entry is missing, out of place, or other than its digest says.",
   ROOTFS_TOO_LARGE: "The image has more bytes or more files than a rootfs can hold.",
   PACKAGE_NOT_FOUND: "apt knows no Debian package of that name or version.",
   PACKAGE_FETCH_FAILED:

@@ -2,9 +2,11 @@ import { join } from "node:path";
 import { layerEncoding } from "@kiln/formats/oci";
 import { type Digest, isDigest, KilnError, type Progress } from "@kiln/protocol";
 import type { FileFingerprint } from "@kiln/std";
-import { publishFile, removeFileNow } from "@kiln/std/node";
-import type { ResolvedImage } from "../images/ports.ts";
+import { linkOrCopy, publishFile, publishLink, removeFileNow } from "@kiln/std/node";
+import { wholeFileSystem } from "../images/ext4-image.ts";
+import type { ImageLayer, ResolvedImage } from "../images/ports.ts";
 import type { RootfsRecord } from "../images/records.port.ts";
+import { inspectImage } from "./ext4-image/inspect.ts";
 import { KnownFiles } from "./known-files.ts";
 import { requireRoom } from "./room.ts";
 import { type BuiltRootfs, buildRootfs } from "./rootfs/index.ts";
@@ -39,6 +41,8 @@ export class RootfsDirectory {
     watch: BuildWatch & { readonly verify?: (path: string, digest: Digest) => Promise<void> },
   ): Promise<{ digest: Digest; fingerprint: FileFingerprint }> {
     const { signal, verify } = watch;
+    const blob = wholeFileSystem(image);
+    if (blob !== null) return this.#publishBlob(blob, { reference: image.reference, key }, watch);
     const written = Promise.withResolvers<Digest>();
     const published = await publishFile({
       target: this.path(key),
@@ -53,9 +57,35 @@ export class RootfsDirectory {
     return { digest: await written.promise, fingerprint: { size, ino, mtimeNs, ctimeNs } };
   }
 
+  /** The blob itself gets a further name, once all of it has been read. */
+  async #publishBlob(
+    blob: ImageLayer,
+    { reference, key }: { readonly reference: string; readonly key: string },
+    watch: BuildWatch,
+  ): Promise<{ digest: Digest; fingerprint: FileFingerprint }> {
+    await this.#check(blob, reference, watch);
+    const target = { target: this.path(key), stagingDir: this.#stagingDir, mode: 0o444, signal: watch.signal };
+    return { digest: blob.digest, fingerprint: await publishLink({ ...target, source: this.#blobPath(blob.digest) }) };
+  }
+
+  async #check(blob: ImageLayer, reference: string, { signal, onPhase, onProgress }: BuildWatch): Promise<void> {
+    onPhase("check file system");
+    const onDone = (done: number): void => onProgress({ done, total: blob.size, unit: "bytes" });
+    const { digest } = await inspectImage(this.#blobPath(blob.digest), reference, { signal, onProgress: onDone });
+    if (digest === blob.digest && digest === blob.diffId) return;
+    const expected = digest === blob.digest ? blob.diffId : blob.digest;
+    throw new KilnError("LAYER_INVALID", `the file system of ${reference} is ${digest}, not ${expected}`, { object: reference });
+  }
+
   /** Builds it at a path in staging, and nothing more. */
   async write(image: ResolvedImage, key: string, watch: BuildWatch & { readonly path: string }): Promise<Digest> {
     const { signal, onProgress, path } = watch;
+    const blob = wholeFileSystem(image);
+    if (blob !== null) {
+      await this.#check(blob, image.reference, watch);
+      await linkOrCopy(this.#blobPath(blob.digest), path);
+      return blob.digest;
+    }
     watch.onPhase("build rootfs");
     const layers = image.layers.map((layer) => ({
       path: this.#blobPath(layer.digest),

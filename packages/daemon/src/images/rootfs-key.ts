@@ -12,5 +12,8 @@ export interface RootfsWriter {
 export const rootfsKey = (image: Pick<ResolvedImage, "layers">, writer: RootfsWriter): string => {
   const options = Object.entries(writer.options).sort(([a], [b]) => (a < b ? -1 : 1));
   const parts = { kind: "kiln.rootfs", diffIds: image.layers.map((layer) => layer.diffId), version: writer.version, options };
+  // one file can be a tar and an ext4 at once, and makes two rootfs; keys of tars alone are as they always were
+  const kinds = image.layers.map(({ format }) => (format === "ext4" ? "ext4" : "tar"));
+  if (kinds.includes("ext4")) Object.assign(parts, { kinds });
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 };

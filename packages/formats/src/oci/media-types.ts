@@ -6,6 +6,8 @@ export const MEDIA_TYPES = {
   manifest: "application/vnd.oci.image.manifest.v1+json",
   config: "application/vnd.oci.image.config.v1+json",
   layerTar: "application/vnd.oci.image.layer.v1.tar",
+  /** Kiln's own: a whole file system as one layer, whose diff id is the digest of the file. */
+  layerExt4: "application/vnd.kiln.rootfs.v1.ext4",
   dockerManifestList: "application/vnd.docker.distribution.manifest.list.v2+json",
   dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
   dockerConfig: "application/vnd.docker.container.image.v1+json",
@@ -26,13 +28,14 @@ export const documentKind = (mediaType: string): DocumentKind | null =>
 
 export const isConfigMediaType = (mediaType: string): boolean => mediaType === MEDIA_TYPES.config || mediaType === MEDIA_TYPES.dockerConfig;
 
-export type LayerEncoding = "tar" | "tar+gzip" | "tar+zstd";
+export type LayerEncoding = "tar" | "tar+gzip" | "tar+zstd" | "ext4";
 
 const OCI_LAYER = /^application\/vnd\.oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+(gzip|zstd))?$/;
 const DOCKER_LAYER = /^application\/vnd\.docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.(gzip|zstd))?$/;
 
 /** How a layer of this media type is packed. Throws OciError UNSUPPORTED for everything else, encrypted layers included. */
 export const layerEncoding = (mediaType: string): LayerEncoding => {
+  if (mediaType === MEDIA_TYPES.layerExt4) return "ext4";
   const match = OCI_LAYER.exec(mediaType) ?? DOCKER_LAYER.exec(mediaType);
   if (match === null)
     throw new OciError("UNSUPPORTED", `a layer has the media type ${JSON.stringify(mediaType)}, which is none of a file system`);

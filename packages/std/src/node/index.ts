@@ -24,6 +24,7 @@ export {
   type PublishFileOptions,
   type PublishTarget,
 } from "./publish-file.ts";
+export { linkOrCopy, publishLink } from "./publish-link.ts";
 export { makeDirectories } from "./make-directories.ts";
 export { removeFileNow } from "./remove-file.ts";
 export { longSocketPath, type SocketPath } from "./socket-path.ts";

@@ -34,7 +34,7 @@ const makeTar = async (directory: string, files: Readonly<Record<string, Uint8Ar
   );
 };
 
-const store = async (path: string, tar: Uint8Array, mediaType: LayerSource["mediaType"] = "tar"): Promise<LayerSource> => {
+const store = async (path: string, tar: Uint8Array, mediaType: Exclude<LayerSource["mediaType"], "ext4"> = "tar"): Promise<LayerSource> => {
   const encode = {
     tar: (bytes: Uint8Array) => bytes,
     "tar+gzip": (bytes: Uint8Array) => gzipSync(bytes),

@@ -1,18 +1,21 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, readSync, type ReadStream } from "node:fs";
+import { open, stat } from "node:fs/promises";
 import { Writable } from "node:stream";
-import type { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
+import type { Gunzip, ZstdDecompress } from "node:zlib";
+import { type ByteSource, Ext4Reader, ext4ToTar } from "@kiln/formats/ext4";
+import { hasCode } from "@kiln/std/node";
 import { READ_LIMITS } from "./limits.ts";
 
-export type LayerEncoding = "tar" | "tar+gzip" | "tar+zstd";
+export type LayerEncoding = "tar" | "tar+gzip" | "tar+zstd" | "ext4";
 
 /** One layer of an image, as it lies on the disk. */
 export interface LayerSource {
   readonly path: string;
   readonly mediaType: LayerEncoding;
-  /** "sha256:…" of the uncompressed tar. */
+  /** "sha256:…" of the uncompressed tar, or of the file system. */
   readonly diffId: string;
 }
 
@@ -28,13 +31,18 @@ export class DiffIdError extends Error {
 /** The layers unpack to more than is allowed. */
 export class ExpansionError extends Error {
   override readonly name = "ExpansionError";
+}
 
-  constructor(maxBytes: number) {
-    super(`the layers unpack to more than ${maxBytes} bytes`);
+/** Something follows what is compressed. Readers differ on it: containerd and docker refuse the layer, other tools leave the rest out. */
+export class TrailingBytesError extends Error {
+  override readonly name = "TrailingBytesError";
+
+  constructor(options?: ErrorOptions) {
+    super("bytes follow the end of the compressed layer", options);
   }
 }
 
-const decoder = (encoding: LayerEncoding): Transform | null => {
+const decoder = (encoding: Exclude<LayerEncoding, "ext4">): Gunzip | ZstdDecompress | null => {
   const options = { chunkSize: READ_LIMITS.chunkBytes, readableHighWaterMark: READ_LIMITS.aheadBytes };
   switch (encoding) {
     case "tar":
@@ -44,6 +52,18 @@ const decoder = (encoding: LayerEncoding): Transform | null => {
     case "tar+zstd":
       return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: READ_LIMITS.zstdWindowLog } });
   }
+};
+
+/** Decodes all members or frames. Node stops at zeros, and at what is no zstd frame, and leaves the rest unread. */
+const unpack = async (file: ReadStream, decoder: Gunzip | ZstdDecompress, sink: Writable): Promise<void> => {
+  try {
+    await pipeline(file, decoder, sink);
+  } catch (error) {
+    // a member behind zeros, in another chunk than they
+    if (hasCode(error, "ERR_STREAM_PUSH_AFTER_EOF")) throw new TrailingBytesError({ cause: error });
+    throw error;
+  }
+  if (decoder.bytesWritten !== file.bytesRead) throw new TrailingBytesError();
 };
 
 /**
@@ -72,15 +92,32 @@ export interface ReadLayerOptions {
   readonly onRead: (bytes: number) => void;
   /** Shared by all layers of a build: what may still be unpacked. */
   readonly budget: { unpackedBytes: number; readonly maxBytes: number };
+  /** How many times its size a layer may unpack to, beyond what every layer may. */
+  readonly maxRatio: number;
 }
+
+/** Counts what a layer of `size` bytes unpacks to against the limits. */
+const spendFrom = ({ budget, maxRatio }: ReadLayerOptions, size: number): ((bytes: number) => void) => {
+  const layerBytes = Math.max(READ_LIMITS.ratioFreeBytes, size * maxRatio);
+  let left = layerBytes;
+  return (bytes) => {
+    budget.unpackedBytes += bytes;
+    left -= bytes;
+    if (budget.unpackedBytes > budget.maxBytes) throw new ExpansionError(`the layers unpack to more than ${budget.maxBytes} bytes`);
+    if (left < 0) throw new ExpansionError(`${size} bytes unpack to more than ${layerBytes}, ${maxRatio} times as many at the least`);
+  };
+};
 
 /**
  * Reads a layer to its end, hands on what it unpacks to, and checks that against the layer's diff id.
- * Throws DiffIdError, ExpansionError, the errors of node:zlib and of the file system, and what `write` throws.
+ * Throws DiffIdError, ExpansionError, TrailingBytesError, the errors of node:zlib and of the file system, and what `write` throws.
  */
 export const readLayer = async (layer: LayerSource, options: ReadLayerOptions): Promise<void> => {
+  if (layer.mediaType === "ext4") return readFileSystem(layer, options);
   const hash = createHash("sha256");
+  const { size } = await stat(layer.path);
   const file = createReadStream(layer.path, { highWaterMark: READ_LIMITS.fileBytes });
+  const spend = spendFrom(options, size);
   let reported = 0;
   const report = (minimum: number): void => {
     if (file.bytesRead - reported < minimum) return;
@@ -88,15 +125,43 @@ export const readLayer = async (layer: LayerSource, options: ReadLayerOptions): 
     reported = file.bytesRead;
   };
   const sink = consumer((chunk) => {
-    options.budget.unpackedBytes += chunk.length;
-    if (options.budget.unpackedBytes > options.budget.maxBytes) throw new ExpansionError(options.budget.maxBytes);
+    spend(chunk.length);
     hash.update(chunk);
     options.write(chunk);
     report(READ_LIMITS.progressBytes);
   });
   const unpacked = decoder(layer.mediaType);
-  await (unpacked === null ? pipeline(file, sink) : pipeline(file, unpacked, sink));
+  await (unpacked === null ? pipeline(file, sink) : unpack(file, unpacked, sink));
   report(1);
   const found = `sha256:${hash.digest("hex")}`;
   if (found !== layer.diffId) throw new DiffIdError(layer.diffId, found);
 };
+
+/** A file system below other layers, as the tar that it would be. It has been hashed before anything of it is believed. */
+const readFileSystem = async (layer: LayerSource, options: ReadLayerOptions): Promise<void> => {
+  const { size } = await stat(layer.path);
+  const spend = spendFrom(options, size);
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(layer.path, { highWaterMark: READ_LIMITS.fileBytes })) hash.update(chunk as Buffer);
+  const found = `sha256:${hash.digest("hex")}`;
+  if (found !== layer.diffId) throw new DiffIdError(layer.diffId, found);
+  await using file = await open(layer.path);
+  for (const chunk of ext4ToTar(Ext4Reader.open(readAt(file.fd, size)))) {
+    spend(chunk.length);
+    options.write(chunk);
+  }
+  options.onRead(size);
+};
+
+const readAt = (fd: number, sizeBytes: number): ByteSource => ({
+  sizeBytes,
+  read: (offset, length) => {
+    const bytes = Buffer.allocUnsafeSlow(length);
+    for (let done = 0; done < length;) {
+      const count = readSync(fd, bytes, done, length - done, offset + done);
+      if (count === 0) throw new Error(`the layer ended before byte ${offset + length}`);
+      done += count;
+    }
+    return bytes;
+  },
+});
