@@ -10,6 +10,8 @@ export interface Following {
   readonly progress: ProgressBlock;
   /** An interruption ends the operation, not only the waiting. */
   readonly cancel: boolean;
+  /** Hears each change; without it, only a terminal is told. */
+  readonly onChange?: ((change: OperationView) => void) | undefined;
 }
 
 /** How long an interrupted command waits for its operation to undo itself. */
@@ -18,9 +20,11 @@ const UNDO_MS = 15_000;
 /** Follows an operation to its end with progress; throws what made it fail. */
 export const followOperation = async (context: CommandContext, operation: OperationView, following: Following): Promise<OperationView> => {
   const { kiln } = following;
-  const onChange = context.host.stderr.isTTY
-    ? (change: OperationView) => following.progress.show(operation.id, progressOf(change))
-    : undefined;
+  const show = (change: OperationView): void => {
+    following.onChange?.(change);
+    if (context.host.stderr.isTTY) following.progress.show(operation.id, progressOf(change));
+  };
+  const onChange = context.host.stderr.isTTY || following.onChange !== undefined ? show : undefined;
   try {
     return await kiln.operations.result(operation, { signal: context.signal, onChange });
   } catch (error) {

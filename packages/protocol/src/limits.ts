@@ -19,6 +19,8 @@ export const LIMITS = {
   diskBytesMin: 16 * 2 ** 20,
   diskBytesMax: 16 * 2 ** 40,
   labels: 64,
+  /** Commands of one `image customize`: more belong into a script. */
+  customizeCommands: 256,
   /** Published ports of a VM: each is a socket of the daemon. */
   ports: 128,
 } as const;

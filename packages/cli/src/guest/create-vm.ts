@@ -6,8 +6,11 @@ import { localTransport } from "../images/transport.ts";
 import { followOperation } from "../operation.ts";
 import { ProgressBlock } from "../render/progress.ts";
 
-interface Resolved {
-  readonly request: CreateVmRequest;
+/** What a request says of the image that it begins with. */
+type FromImage = Pick<CreateVmRequest, "image" | "pull" | "platform">;
+
+interface Resolved<Request> {
+  readonly request: Request;
   readonly credentials: RegistryCredentials;
 }
 
@@ -15,11 +18,11 @@ interface Resolved {
  * The request as the daemon can fulfil it. A layout or an archive is opened here and sent; as this side has the files,
  * its tag is looked up afresh each time, except with --pull=never. For a registry the caller's credentials are found.
  */
-const resolveImage = async (
+export const resolveImage = async <Request extends FromImage>(
   context: CommandContext,
   kiln: Kiln,
-  from: { readonly request: CreateVmRequest; readonly progress: ProgressBlock },
-): Promise<Resolved> => {
+  from: { readonly request: Request; readonly progress: ProgressBlock },
+): Promise<Resolved<Request>> => {
   const { request, progress } = from;
   const { image: reference, platform = null } = request;
   if (request.pull === "never" || reference.startsWith("deb:")) return { request, credentials: {} };

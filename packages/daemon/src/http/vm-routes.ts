@@ -18,7 +18,7 @@ import { beginStopVm, killVm } from "../operations/stop-vm.ts";
 import { readLog } from "../operations/read-log.ts";
 import { readConsole } from "../operations/stream-vm.ts";
 import { waitForVm } from "../operations/wait-vm.ts";
-import { toVmView, vmListBytes } from "../vms/record.ts";
+import { shownVms, toVmView, vmListBytes } from "../vms/record.ts";
 import { toPortView } from "../vms/ports.ts";
 import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
@@ -27,7 +27,7 @@ import { keptJson, streamBody } from "./streaming.ts";
 
 export const vmRoutes = ({ core }: ApiParts): Hono =>
   new Hono()
-    .get("/", (context) => keptJson(context, vmListBytes(core.vms.list())))
+    .get("/", (context) => keptJson(context, vmListBytes(shownVms(core.vms.list()))))
     .post("/", async (context) => {
       const request = await parseBody(context, createVmRequest);
       return answerBegun(context, core, () => beginCreateVm(core, request, callerFacts(context)));

@@ -50,10 +50,14 @@ const resolveArgv = (config: CommandConfig, request: CommandRequest): readonly s
   throw new KilnError("VM_NO_COMMAND", "the entrypoint is cleared and there is no command");
 };
 
-/** The request's over the image's over docker's PATH; a name keeps its first place, the last value wins. */
-export const mergeEnvironment = (image: readonly string[], request: readonly string[]): readonly string[] => {
-  const values = new Map([["PATH", `PATH=${DEFAULT_PATH}`]]);
-  for (const entry of [...image, ...request]) {
+/** The request's over the image's over docker's PATH. */
+export const mergeEnvironment = (image: readonly string[], request: readonly string[]): readonly string[] =>
+  mergeVariables([`PATH=${DEFAULT_PATH}`, ...image, ...request]);
+
+/** NAME=VALUE, each name once: a name keeps its first place, the last value wins. */
+export const mergeVariables = (entries: readonly string[]): readonly string[] => {
+  const values = new Map<string, string>();
+  for (const entry of entries) {
     const equals = entry.indexOf("=");
     if (equals > 0) values.set(entry.slice(0, equals), entry);
   }

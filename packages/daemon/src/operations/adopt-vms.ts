@@ -25,7 +25,8 @@ export const adoptVms = async (core: Core, taken: ReadonlySet<VmId> = new Set())
 
 const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
   try {
-    if (record.state === "deleting") await finishRemoval(core, record);
+    if (record.isBuilder) await removeBuilder(core, record);
+    else if (record.state === "deleting") await finishRemoval(core, record);
     else if (record.state === "starting") await undoStart(core, record);
     else if (record.state === "running" || record.state === "paused" || record.state === "stopping") await takeOver(core, record);
     else if (record.state !== "created" && record.autoRemove) void removeAfterReturn(core, record);
@@ -37,6 +38,12 @@ const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
 const finishRemoval = async (core: Core, record: VmRecord): Promise<void> => {
   await removeVm(core, record.id, { force: true });
   reportRepair(core, { subject: record.name, id: record.id, found: "its deletion was half done", did: "the rest of it is gone" });
+};
+
+/** The work that it was for begins anew, where somebody still wants it. */
+const removeBuilder = async (core: Core, record: VmRecord): Promise<void> => {
+  await removeVm(core, record.id, { force: true });
+  reportRepair(core, { subject: record.name, id: record.id, found: "the work that it was for ended with its daemon", did: "it is gone" });
 };
 
 const undoStart = async (core: Core, record: VmRecord): Promise<void> => {

@@ -1,6 +1,6 @@
 import type { Digest } from "@kiln/protocol";
-import type { ContentLeases } from "../images/leases.ts";
-import type { ImageStore } from "../images/records.port.ts";
+import type { Core } from "./core.ts";
+import { blobsOfVms, hasBlobsOf } from "./image-blobs.ts";
 import { blobsOf } from "./report-images.ts";
 
 export interface BlobShelf {
@@ -10,18 +10,19 @@ export interface BlobShelf {
 }
 
 /**
- * Mark and sweep: removes blobs that no image names and no lease holds. Names and leases are asked after the list is
- * whole, in the turn in which the blobs go.
+ * Mark and sweep: removes blobs that no image names, no VM was made from, and no lease holds. Names, VMs and leases are
+ * asked after the list is whole, in the turn in which the blobs go.
  */
-export const collectContent = async (parts: {
-  images: ImageStore;
-  leases: ContentLeases;
-  blobs: BlobShelf;
-}): Promise<readonly { digest: Digest; diskBytes: number }[]> => {
+export const collectContent = async (
+  core: Pick<Core, "images" | "leases" | "blobs" | "vms" | "content" | "platform">,
+): Promise<readonly { digest: Digest; diskBytes: number }[]> => {
   const present: Digest[] = [];
-  for await (const { digest } of parts.blobs.list()) present.push(digest);
-  const named = new Set<string>(parts.images.listImages().flatMap(blobsOf));
+  for await (const { digest } of core.blobs.list()) present.push(digest);
+  const ofVms = await blobsOfVms(core, core.vms.list());
+  // a name has moved away from the image of a VM meanwhile: the next sweep knows of it
+  if (!hasBlobsOf(core, core.vms.list(), ofVms)) return [];
+  const named = new Set<string>([...core.images.listImages().flatMap(blobsOf), ...[...ofVms.values()].flat()]);
   return present
-    .filter((digest) => !named.has(digest) && !parts.leases.isHeld(digest))
-    .map((digest) => ({ digest, diskBytes: parts.blobs.removeNow(digest) }));
+    .filter((digest) => !named.has(digest) && !core.leases.isHeld(digest))
+    .map((digest) => ({ digest, diskBytes: core.blobs.removeNow(digest) }));
 };

@@ -18,8 +18,8 @@ import { sweepUnused } from "./sweep.ts";
 import { continueStart, startInput } from "./start-vm.ts";
 import { mintMac } from "./vm-network.ts";
 
-const VM_ID_BYTES = 6;
-const MACHINE_ID_BYTES = 16;
+export const VM_ID_BYTES = 6;
+export const MACHINE_ID_BYTES = 16;
 
 /** Decided at the beginning, so that doing a step again makes the same VM. */
 interface CreateInput {
@@ -181,6 +181,7 @@ const identity = ({ id, machineId, request }: CreateInput) => ({
   hostname: request.hostname ?? request.name,
   labels: request.labels,
   autoRemove: request.autoRemove,
+  isBuilder: false,
 });
 
 const run = (command: ResolvedCommand, request: CreateVm) => ({

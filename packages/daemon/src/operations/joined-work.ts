@@ -97,7 +97,7 @@ export class RecordedWork implements JoinedWork {
 
   async #make<Result>(work: Work<Result>, operation: LiveOperation, flight: Flight): Promise<Result> {
     const context = operation.context;
-    let now: WorkProgress = { phase: work.kind, progress: null, parts: [] };
+    let now: WorkProgress = { phase: work.kind, progress: null, parts: [], output: null };
     const tell = (change: Partial<WorkProgress>): void => {
       now = { ...now, ...change };
       flight.report(now);
@@ -117,6 +117,10 @@ export class RecordedWork implements JoinedWork {
         parts: (parts) => {
           context.parts(parts);
           tell({ parts });
+        },
+        output: (output) => {
+          context.output(output);
+          tell({ output });
         },
       });
       operation.succeed(work.describe(result));

@@ -14,6 +14,18 @@ export const OPERATION_LIMITS = {
   rehearsalMs: 60_000,
   /** Between two attempts to build a pre-boot snapshot that could not be built. */
   prebootRetryMs: 600_000,
+  /** What is kept of the output of an image's commands: a screen or two, and enough for what comes between two looks at it. */
+  outputLines: 200,
+  /** Letters of such a line: the lines that are kept are 80 KB. */
+  outputLineLength: 400,
+  /** Between two times that it is told. */
+  outputMs: 100,
+  /** What the error of a command that failed brings along of its output. */
+  failedOutputLines: 20,
+  /** Letters of a command in a message. */
+  shownCommand: 200,
+  /** A builder VM whose channel is lost has ended within that, or lives; and so long its agent has to end it. */
+  builderEndMs: 5_000,
   /** Free ports that the host offers and another VM has been promised: so many in a row mean that there is none. */
   portAttempts: 8,
 } as const;

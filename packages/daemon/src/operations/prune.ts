@@ -3,6 +3,7 @@ import type { ImageRecord } from "../images/records.port.ts";
 import type { KernelRecord } from "../kernels/records.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { type Core, errorView } from "./core.ts";
+import { blobsOfVms } from "./image-blobs.ts";
 import { removeVm } from "./remove-vm.ts";
 import { blobsOf } from "./report-images.ts";
 import { sweepUnused } from "./sweep.ts";
@@ -25,7 +26,7 @@ interface PrunePlan {
 export const planPrune = async (core: Core, usage: HomeUsage, request: Omit<Prune, "dryRun">): Promise<PrunePlan> => {
   const measured = { vms: await usage.vms(), rootfs: await usage.rootfs(), blobs: await usage.content(), kernels: await usage.kernels() };
   const all = core.vms.list();
-  const vms = request.vms ? all.filter((vm) => PRUNABLE.has(vm.state)) : [];
+  const vms = request.vms ? all.filter((vm) => PRUNABLE.has(vm.state) && !vm.isBuilder) : [];
   const gone = new Set(vms.map((vm) => vm.id));
   const staying = all.filter((vm) => !gone.has(vm.id));
   const usedRootfs = new Set(staying.map((vm) => vm.rootfsKey));
@@ -35,7 +36,8 @@ export const planPrune = async (core: Core, usage: HomeUsage, request: Omit<Prun
   const dropped = new Set(images.map((image) => image.reference));
   const kept = core.images.listImages().filter((image) => !dropped.has(image.reference));
   const keptRootfs = new Set(kept.map((image) => image.rootfsKey));
-  const named = new Set(kept.flatMap(blobsOf));
+  const ofVms = await blobsOfVms(core, staying);
+  const named = new Set([...kept.flatMap(blobsOf), ...[...ofVms.values()].flat()]);
   const newest = new Set(newestKernels(core.kernels.listKernels()));
   const kernels = request.kernels ? core.kernels.listKernels().filter(({ key }) => !newest.has(key) && !usedKernels.has(key)) : [];
   const old = new Set(kernels.map(({ key }) => key));

@@ -1,10 +1,11 @@
 import { asKilnError, KilnError, type OperationView, type VmId } from "@kiln/protocol";
 import { LIVE_STATES, type VmRecord } from "../vms/record.ts";
 import type { Core } from "./core.ts";
+import { sweepUnused } from "./sweep.ts";
 import { getVm } from "./find-vm.ts";
 import type { OperationContext } from "./operation.ts";
 import { firstRecord } from "./operations.ts";
-import { runSaga, type Saga, type SagaLog, type SagaRecord } from "./saga/saga.ts";
+import { NO_LOG, runSaga, type Saga, type SagaLog, type SagaRecord } from "./saga/saga.ts";
 
 export interface DeleteContext {
   readonly core: Core;
@@ -51,15 +52,13 @@ interface RemoveOptions {
   readonly onlyIf?: (record: VmRecord) => boolean;
 }
 
-/** What the daemon removes by itself is an operation of nobody: `deleting` in the record is log enough. */
-const NO_LOG: SagaLog = { put: () => undefined, remove: () => undefined, list: () => [] };
-
 /**
  * Delete wins in every state (I22): it is not cancelled, every step runs even if one before it failed, and their
  * errors are joined. The record goes last, so that what is left can be found and deleted again. Idempotent.
  */
 export const removeVm = async (core: Core, id: VmId, options: RemoveOptions): Promise<void> => {
   const record = firstRecord("", { name: DELETE_SAGA.name, input: null });
+  // an operation of nobody: `deleting` in the VM's record is log enough
   await removeUnderLock(core, id, { ...options, record, log: NO_LOG, onStep: () => undefined });
 };
 
@@ -88,7 +87,12 @@ const removeUnderLock = async (
       ...{ cause: error, object: record.name, hint: `try again with \`kiln rm -f ${record.name}\`` },
     });
   }
+  // what only it was made from is nobody's now
+  if (hasNoName(core, record)) await sweepUnused(core);
 };
+
+const hasNoName = (core: Core, { imageDigest }: VmRecord): boolean =>
+  core.images.listImages().every(({ image }) => image.manifestDigest !== imageDigest);
 
 export const DELETE_SAGA: Saga<DeleteContext> = {
   name: "vm.delete",

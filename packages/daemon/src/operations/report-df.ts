@@ -1,6 +1,7 @@
 import type { DfReport } from "@kiln/protocol";
 import type { ImageRecord } from "../images/records.port.ts";
 import type { Core } from "./core.ts";
+import { blobsOfVms } from "./image-blobs.ts";
 import { planPrune } from "./prune.ts";
 import { blobsOf } from "./report-images.ts";
 import type { HomeUsage, Measured } from "./usage.port.ts";
@@ -26,6 +27,7 @@ export const reportDf = async (core: Core, usage: HomeUsage): Promise<DfReport> 
   const preboots = await usage.preboots();
   const images = core.images.listImages();
   const users = countUsers(core, images);
+  for (const name of [...(await blobsOfVms(core, core.vms.list())).values()].flat()) users.add(name);
   const items: Item[] = [
     ...blobs.map((blob) => toItem({ kind: "blob", id: blob.digest }, blob, users)),
     ...rootfs.map((file) => toItem({ kind: "rootfs", id: file.key }, file, users)),

@@ -4,7 +4,7 @@ import type { ImageRecord } from "../images/records.port.ts";
 import type { Core } from "./core.ts";
 
 /** Every blob an image needs: what its name led to, manifest, config and layers. */
-export const blobsOf = (record: ImageRecord): string[] => [
+export const blobsOf = (record: Pick<ImageRecord, "root" | "image">): string[] => [
   ...new Set<string>([
     record.root,
     record.image.manifestDigest,

@@ -12,8 +12,9 @@ import type { CallerFacts } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { openPorts } from "./ports.ts";
 import { removeVm } from "./remove-vm.ts";
+import { firstRecord } from "./operations.ts";
 import { createRun, MAIN_EXEC } from "./running-vms.ts";
-import { runSaga, type Saga, type SagaFailure, type SagaRecord } from "./saga/saga.ts";
+import { NO_LOG, runSaga, type Saga, type SagaFailure, type SagaLog, type SagaRecord } from "./saga/saga.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { drainUnread } from "./stream-vm.ts";
 import { isSuspended } from "./suspension.ts";
@@ -72,14 +73,21 @@ export const continueStart = async (core: Core, saga: SagaRecord, operation: Ope
   return vm;
 };
 
-const startUnderLock = async (core: Core, what: { id: VmId; saga: SagaRecord; operation: OperationContext }): Promise<void> => {
-  const { id, saga, operation } = what;
+/** Starts a VM for work of the daemon's own. Nothing of it is in the log: the next daemon removes the VM and begins the work anew. */
+export const startBuilder = (core: Core, id: VmId, operation: OperationContext): Promise<void> =>
+  startUnderLock(core, { id, saga: firstRecord(operation.id, startInput(id)), operation, log: NO_LOG });
+
+const startUnderLock = async (
+  core: Core,
+  what: { id: VmId; saga: SagaRecord; operation: OperationContext; log?: SagaLog },
+): Promise<void> => {
+  const { id, saga, operation, log = core.sagas } = what;
   using _lock = await core.vmLocks.acquire(id, { signal: operation.signal });
   if (core.vms.get(id)?.state === "running" && core.running.get(id) !== null) return;
   const context = startContext(core, saga, operation);
   try {
     await runSaga(START_SAGA, {
-      ...{ context, record: saga, log: core.sagas, signal: operation.signal, checkpoint: core.checkpoint },
+      ...{ context, record: saga, log, signal: operation.signal, checkpoint: core.checkpoint },
       onStep: (name) => context.stopwatch.phase(name),
     });
   } finally {

@@ -49,7 +49,7 @@ export const continueStop = async (core: Core, saga: SagaRecord, operation: Oper
 };
 
 /** The stop signal, then SIGKILL after the timeout; then the guest's disks are synced and it powers off. A VM that does not run is left as it is. */
-const stop = async ({ core, id, timeoutMs, operation }: StopContext): Promise<void> => {
+export const stopNow = async ({ core, id, timeoutMs, operation }: StopContext): Promise<void> => {
   const run = core.running.get(id);
   const record = core.vms.get(id);
   if (run === null || record === null) return;
@@ -68,7 +68,7 @@ const stop = async ({ core, id, timeoutMs, operation }: StopContext): Promise<vo
 };
 
 /** A guest that was asked to end is not asked to go on: there is nothing to take back, and a cancel only stops the waiting and the killing. */
-export const STOP_SAGA: Saga<StopContext> = { name: "vm.stop", onFailure: "carry on", steps: [{ name: "stop", run: stop }] };
+export const STOP_SAGA: Saga<StopContext> = { name: "vm.stop", onFailure: "carry on", steps: [{ name: "stop", run: stopNow }] };
 
 const endCommand = async (
   core: Core,

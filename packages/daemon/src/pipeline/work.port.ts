@@ -1,10 +1,11 @@
-import type { OperationId, OperationKind, OperationPart, Progress } from "@kiln/protocol";
+import type { OperationId, OperationKind, OperationOutput, OperationPart, Progress } from "@kiln/protocol";
 
 /** What work tells those who wait for it. */
 export interface WorkProgress {
   readonly phase: string;
   readonly progress: Progress | null;
   readonly parts: readonly OperationPart[];
+  readonly output: OperationOutput | null;
 }
 
 export interface WorkContext {
@@ -15,6 +16,8 @@ export interface WorkContext {
   phase(name: string): void;
   report(progress: Progress): void;
   parts(parts: readonly OperationPart[]): void;
+  /** What its commands write. */
+  output(output: OperationOutput): void;
 }
 
 export interface Work<Result> {

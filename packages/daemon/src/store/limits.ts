@@ -8,6 +8,8 @@ export const STORE_LIMITS = {
   keyWindowMs: 24 * 3_600_000,
   /** Requests that are kept with their answers: at some hundred bytes each, a few megabytes. */
   keptRequests: 10_000,
+  /** Results of commands that are remembered; one that is forgotten is made again. */
+  customizations: 1_000,
   /** An error's words in an event; a panic brings its whole console along. */
   eventTextLength: 2_000,
 } as const;

@@ -22,6 +22,7 @@ const draft = (id: string, name: string): Omit<VmRecord, "slot"> => ({
     startReason: null,
     ports: [],
     autoRemove: false,
+    isBuilder: false,
     createdAt: "2026-01-01T00:00:00.000Z",
     epoch: 0,
     bootId: null,

@@ -1,7 +1,7 @@
 import { KilnError, NETWORK_MODES, START_MODES, START_PATHS, VM_STATES, type VmId, type VmView } from "@kiln/protocol";
 import { z } from "zod";
 import type { VmmRef } from "./driver.port.ts";
-import { GUEST_NETWORK } from "./network.port.ts";
+import { GUEST_NETWORK } from "./guest-network.ts";
 import { publishedPort, toPortView } from "./ports.ts";
 
 /** What is kept of a VM. Immutable once reserved: what it is. Changing: its run. */
@@ -36,6 +36,8 @@ const vmRecord = z.strictObject({
   labels: z.record(z.string(), z.string()),
   ports: z.array(publishedPort).default([]),
   autoRemove: z.boolean(),
+  /** The daemon's own, for the work that made it: in no list, and gone with that work. */
+  isBuilder: z.boolean().default(false),
   createdAt: z.string(),
   // the run
   epoch: z.int(),
@@ -93,6 +95,10 @@ export { LIVE_STATES, STARTABLE_STATES } from "./states.ts";
 
 const texts = new WeakMap<VmRecord, string>();
 const lists = new WeakMap<readonly VmRecord[], Uint8Array<ArrayBuffer>>();
+
+/** Those that people are shown: they know nothing of the daemon's own. */
+export const shownVms = (records: readonly VmRecord[]): readonly VmRecord[] =>
+  records.some((record) => record.isBuilder) ? records.filter((record) => !record.isBuilder) : records;
 
 /** The views of a list as JSON; made once for each list, and each view once for each state of its record, so that ten thousand are told in milliseconds. */
 export const vmListBytes = (records: readonly VmRecord[]): Uint8Array<ArrayBuffer> => {

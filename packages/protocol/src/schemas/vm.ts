@@ -20,9 +20,9 @@ const name = z
   .string()
   .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, "a name has a-z, 0-9 and inner hyphens: it is the VM's hostname")
   .max(LIMITS.nameLength);
-const environment = z.array(z.string().regex(/^[^=\0]+=[^\0]*$/, "an environment entry is NAME=VALUE"));
-const argument = z.string().regex(/^[^\0]*$/, "an argument holds no NUL");
-const labels = z.record(z.string().max(256), z.string().max(4096));
+export const environment = z.array(z.string().regex(/^[^=\0]+=[^\0]*$/, "an environment entry is NAME=VALUE"));
+export const argument = z.string().regex(/^[^\0]*$/, "an argument holds no NUL");
+export const labels = z.record(z.string().max(256), z.string().max(4096));
 
 export const memoryBytes = z
   .int()

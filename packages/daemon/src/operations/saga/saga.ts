@@ -51,6 +51,9 @@ export interface SagaLog {
   list(): readonly SagaRecord[];
 }
 
+/** For what the daemon does by itself, whose records are log enough. */
+export const NO_LOG: SagaLog = { put: () => undefined, remove: () => undefined, list: () => [] };
+
 export interface SagaRun<Context> {
   readonly context: Context;
   readonly record: SagaRecord;
