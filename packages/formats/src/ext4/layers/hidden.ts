@@ -1,7 +1,6 @@
 import type { RawName } from "../../tar/index.ts";
+import { hashPath, hashStep, PathSet, ROOT_HASH } from "./path-set.ts";
 import type { LayerRecord } from "./record.ts";
-
-const join = (names: readonly RawName[]): RawName => names.join("/");
 
 /**
  * What the layers read so far hide from those below. It goes by the paths as they are written, so it can be wrong where symlinks or hard
@@ -9,33 +8,51 @@ const join = (names: readonly RawName[]): RawName => names.join("/");
  */
 export class HiddenPaths {
   /** Paths that lower files cannot be seen at. */
-  readonly #at = new Set<RawName>();
+  readonly #at = new PathSet();
   /** Paths that nothing lower can be seen below. */
-  readonly #below = new Set<RawName>();
+  readonly #below = new PathSet();
   /** Targets of hard links that lower layers have to provide, hidden or not. */
-  readonly #wanted = new Set<RawName>();
+  readonly #wanted = new PathSet();
+  /** What the layer that is being read adds at its end: it hides nothing of itself. */
+  #next = new LayerPaths();
 
   /** Whether a file of a lower layer is hidden. */
   hides(names: readonly RawName[]): boolean {
     if (this.#at.size === 0 && this.#below.size === 0) return false;
-    const path = join(names);
-    if (this.#wanted.has(path)) return false;
-    if (this.#at.has(path) || this.#below.has("")) return true;
-    for (let slash = path.indexOf("/"); slash !== -1; slash = path.indexOf("/", slash + 1)) {
-      if (this.#below.has(path.slice(0, slash))) return true;
+    let hash = ROOT_HASH;
+    let isBelow = false;
+    for (const name of names) {
+      isBelow ||= this.#below.has(hash);
+      hash = hashStep(hash, name);
     }
-    return false;
+    return (isBelow || this.#at.has(hash)) && !this.#wanted.has(hash);
   }
 
-  /** Counts a layer in, once it has been read to its end: it hides nothing of itself. */
-  add(records: readonly LayerRecord[]): void {
-    const named = new Set<RawName>();
-    for (const record of records) {
-      const path = join(record.names);
-      if (record.does === "hardlink" && !named.has(join(record.target))) this.#wanted.add(join(record.target));
-      if (record.does !== "whiteout" && record.does !== "opaque") named.add(path);
-      if (record.does !== "opaque") this.#at.add(path);
-      if (record.does !== "directory" || record.opaque) this.#below.add(path);
+  /** A record of the layer that is being read. */
+  note(record: LayerRecord): void {
+    const { named, at, below, wanted } = this.#next;
+    const path = hashPath(record.names);
+    if (record.does === "hardlink") {
+      const target = hashPath(record.target);
+      if (!named.has(target)) wanted.add(target);
     }
+    if (record.does !== "whiteout" && record.does !== "opaque") named.add(path);
+    if (record.does !== "opaque") at.add(path);
+    if (record.does !== "directory" || record.opaque) below.add(path);
   }
+
+  /** The layer has been read to its end. */
+  endLayer(): void {
+    this.#at.addAll(this.#next.at);
+    this.#below.addAll(this.#next.below);
+    this.#wanted.addAll(this.#next.wanted);
+    this.#next = new LayerPaths();
+  }
+}
+
+class LayerPaths {
+  readonly named = new PathSet();
+  readonly at = new PathSet();
+  readonly below = new PathSet();
+  readonly wanted = new PathSet();
 }

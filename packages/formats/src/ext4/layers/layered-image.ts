@@ -5,18 +5,18 @@ import type { FileSystemIdentity } from "../disk/superblock.ts";
 import { Ext4Error } from "../errors.ts";
 import type { Sink } from "../sink.ts";
 import { BlockStream } from "../write/block-stream.ts";
-import type { FileContent } from "../write/block-stream.ts";
+import { EntryTable } from "../write/entry-table.ts";
+import type { EntryId } from "../write/entry-table.ts";
 import { finishImage } from "../write/finish.ts";
 import type { ImageSummary } from "../write/finish.ts";
 import { FIRST_DATA_BLOCK, MAX_IMAGE_BLOCKS } from "../write/geometry.ts";
 import { TreeWriter } from "../write/tree-writer.ts";
 import { BLOCK_BYTES } from "../disk/constants.ts";
+import type { DirectoryNode, FsNode } from "../write/node.ts";
 import { HiddenPaths } from "./hidden.ts";
 import { parseRecord, recordCostBytes } from "./record.ts";
-import type { FileRecord, LayerRecord } from "./record.ts";
-import { freezeTree } from "./freeze.ts";
+import { RecordLog } from "./record-log.ts";
 import { LayerTree } from "./tree.ts";
-import type { MergedDirectory } from "./tree.ts";
 
 export interface ImageLimits {
   /** Largest image; never more than 512 GiB. */
@@ -54,15 +54,16 @@ export class LayeredImage {
   readonly #sink: Sink;
   readonly #stream: BlockStream;
   readonly #hidden = new HiddenPaths();
-  readonly #layers: LayerRecord[][];
+  readonly #table = new EntryTable();
+  readonly #layers: RecordLog[];
   #entries = 0;
   #metadataBytes = 0;
-  #merged: MergedDirectory | null = null;
+  #merged: DirectoryNode | null = null;
 
   constructor(options: ImageOptions, sink: Sink) {
     this.#options = options;
     this.#sink = sink;
-    this.#layers = Array.from({ length: options.layerCount }, () => []);
+    this.#layers = Array.from({ length: options.layerCount }, () => new RecordLog(this.#table));
     this.#stream = new BlockStream(sink, { firstBlock: FIRST_DATA_BLOCK, maxBlocks: this.#maxBlocks });
   }
 
@@ -71,17 +72,19 @@ export class LayeredImage {
   }
 
   readLayer(layer: number): LayerInput {
-    const records: LayerRecord[] = [];
-    this.#layers[layer] = records;
-    const read = (entry: TarEntry): FileRecord | null => {
+    const log = new RecordLog(this.#table);
+    this.#layers[layer] = log;
+    // below the lowest there is nothing to hide
+    const hides = layer > 0;
+    const read = (entry: TarEntry): EntryId | null => {
       const record = parseRecord(entry);
       this.#count(entry, record?.names.length ?? 0);
       if (record === null) return null;
-      records.push(record);
-      return record.does === "file" && !this.#hidden.hides(record.names) ? record : null;
+      const id = log.add(record);
+      if (hides) this.#hidden.note(record);
+      return record.does === "file" && !this.#hidden.hides(record.names) ? id : null;
     };
-    // below the lowest there is nothing to hide
-    return this.#input(read, () => (layer === 0 ? undefined : this.#hidden.add(records)));
+    return this.#input(read, () => this.#hidden.endLayer());
   }
 
   #count(entry: TarEntry, names: number): void {
@@ -95,51 +98,68 @@ export class LayeredImage {
 
   /** The layers with content that is needed but was taken for hidden, topmost first. All layers must have been read. */
   layersToReadAgain(): number[] {
-    const missing = missingContent(this.#merge());
+    const missing = this.#missingContent();
+    if (missing.size === 0) return [];
     return this.#layers
       .map((_, layer) => layer)
       .reverse()
-      .filter((layer) => this.#layers[layer]?.some((record) => record.does === "file" && missing.has(record)));
+      .filter((layer) => hasAny(this.#layers[layer], missing));
   }
 
   readLayerAgain(layer: number): LayerInput {
-    const missing = missingContent(this.#merge());
-    const records = this.#layers[layer] ?? [];
-    let next = 0;
-    const read = (entry: TarEntry): FileRecord | null => {
+    const missing = this.#missingContent();
+    const records = (this.#layers[layer] ?? new RecordLog(this.#table))[Symbol.iterator]();
+    const read = (entry: TarEntry): EntryId | null => {
       const again = parseRecord(entry);
       if (again === null) return null;
-      const record = records[next];
-      next += 1;
+      const { value: record } = records.next();
       if (record?.does !== again.does || record.names.join("/") !== again.names.join("/"))
         throw new Ext4Error("LAYER_CHANGED", "a layer has changed while it was read");
-      return record.does === "file" && missing.has(record) ? record : null;
+      return record.does === "file" && missing.has(record.entry) ? record.entry : null;
     };
     return this.#input(read, () => undefined);
   }
 
-  /** Writes the metadata. Throws Ext4Error. */
+  /** Writes the metadata. The image is of no further use then. Throws Ext4Error. */
   finish(): ImageSummary {
-    const { root, used } = freezeTree(this.#merge());
-    const freed = this.#freedExtents(used);
-    const tree = new TreeWriter(this.#stream, this.#options.identity).write(root);
-    return finishImage(this.#sink, { stream: this.#stream, tree, freed, identity: this.#options.identity, maxBlocks: this.#maxBlocks });
+    const root = this.#merge();
+    this.#layers.length = 0;
+    const [missing] = this.#missingContent();
+    if (missing !== undefined) throw new Ext4Error("LAYER_CHANGED", "the content of a file was not read");
+    const { identity } = this.#options;
+    const tree = new TreeWriter(this.#stream, identity, this.#table).write(root);
+    const freed = this.#freedExtents(tree.numbering.nodes);
+    return finishImage(this.#sink, { stream: this.#stream, tree, freed, identity, maxBlocks: this.#maxBlocks });
   }
 
   /** Written content that no name leads to in the end. */
-  #freedExtents(used: ReadonlySet<FileContent>): Extent[] {
+  #freedExtents(nodes: readonly FsNode[]): Extent[] {
+    const used = new Uint8Array(this.#table.length);
+    for (const node of nodes) if (node.kind === "file") used[node.entry] = 1;
     const freed: Extent[] = [];
-    for (const records of this.#layers) {
-      for (const record of records)
-        if (record.does === "file" && record.content !== null && !used.has(record.content)) freed.push(...record.content.extents);
+    for (let id = 0; id < used.length; id += 1) {
+      if (used[id] === 0 && this.#table.hasContent(id)) freed.push(...this.#table.content(id).extents);
     }
     return freed;
   }
 
-  #merge(): MergedDirectory {
+  #missingContent(): ReadonlySet<EntryId> {
+    const missing = new Set<EntryId>();
+    const waiting = [this.#merge()];
+    for (let directory = waiting.pop(); directory !== undefined; directory = waiting.pop()) {
+      for (const { node } of directory.children.values()) {
+        if (node.kind === "directory") waiting.push(node);
+        else if (node.kind === "file" && !this.#table.hasContent(node.entry)) missing.add(node.entry);
+      }
+    }
+    return missing;
+  }
+
+  #merge(): DirectoryNode {
     if (this.#merged === null) {
+      const modifiedAt = { seconds: this.#options.identity.timeSeconds, nanoseconds: 0 };
       const tree = new LayerTree({
-        impliedAt: { seconds: this.#options.identity.timeSeconds, nanoseconds: 0 },
+        implied: this.#table.add({ mode: 0o755, uid: 0, gid: 0, modifiedAt, xattrs: new Map() }),
         maxImplied: this.#options.limits.maxEntries - this.#entries,
       });
       for (const [layer, records] of this.#layers.entries()) tree.applyLayer(layer, records);
@@ -149,9 +169,9 @@ export class LayeredImage {
   }
 
   /** `read` says which file an entry's content goes to, if it is wanted at all. */
-  #input(read: (entry: TarEntry) => FileRecord | null, onEnd: () => void): LayerInput {
-    const stream = this.#stream;
-    let file: FileRecord | null = null;
+  #input(read: (entry: TarEntry) => EntryId | null, onEnd: () => void): LayerInput {
+    const [stream, table] = [this.#stream, this.#table];
+    let file: EntryId | null = null;
     const visitor: TarVisitor = {
       entry: (entry) => {
         file = read(entry);
@@ -160,7 +180,7 @@ export class LayeredImage {
       data: (bytes) => stream.append(bytes),
       hole: (lengthBytes) => stream.hole(lengthBytes),
       end: () => {
-        if (file !== null) file.content = stream.endFile();
+        if (file !== null) table.setContent(file, stream.endFile());
       },
     };
     const parser = new TarParser(visitor);
@@ -174,14 +194,7 @@ export class LayeredImage {
   }
 }
 
-const missingContent = (root: MergedDirectory): ReadonlySet<LayerRecord> => {
-  const missing = new Set<LayerRecord>();
-  const waiting = [root];
-  for (let directory = waiting.pop(); directory !== undefined; directory = waiting.pop()) {
-    for (const { node } of directory.children.values()) {
-      if (node.kind === "directory") waiting.push(node);
-      else if (node.kind === "file" && node.record.content === null) missing.add(node.record);
-    }
-  }
-  return missing;
+const hasAny = (records: RecordLog | undefined, wanted: ReadonlySet<EntryId>): boolean => {
+  for (const record of records ?? []) if (record.does === "file" && wanted.has(record.entry)) return true;
+  return false;
 };

@@ -2,22 +2,23 @@ import { rawNameText } from "../../tar/index.ts";
 import type { RawName, TarEntry } from "../../tar/index.ts";
 import { ACCESS_ACL, readAccessAcl } from "../disk/acl.ts";
 import { MAX_SYMLINK_BYTES } from "../disk/constants.ts";
-import type { NodeKind } from "../disk/constants.ts";
 import { Ext4Error } from "../errors.ts";
-import type { FileContent } from "../write/block-stream.ts";
-import type { NodeMetadata } from "../write/node.ts";
+import type { NodeMetadata, SpecialNode } from "../write/node.ts";
 import { parsePath } from "./path.ts";
 
-/** One instruction of a layer, in the order of its tar. `names` leads from the root to what it is about. */
-export type LayerRecord =
-  | { readonly does: "directory"; readonly names: readonly RawName[]; readonly metadata: NodeMetadata; readonly opaque: boolean }
-  | FileRecord
-  | { readonly does: "symlink"; readonly names: readonly RawName[]; readonly metadata: NodeMetadata; readonly target: RawName }
+/**
+ * One instruction of a layer, in the order of its tar. `names` leads from the root to what it is about; `entry` is what the tar says of the
+ * node besides.
+ */
+export type LayerRecord<Entry = NodeMetadata> =
+  | { readonly does: "directory"; readonly names: readonly RawName[]; readonly entry: Entry; readonly opaque: boolean }
+  | { readonly does: "file"; readonly names: readonly RawName[]; readonly entry: Entry }
+  | { readonly does: "symlink"; readonly names: readonly RawName[]; readonly entry: Entry; readonly target: RawName }
   | {
       readonly does: "special";
       readonly names: readonly RawName[];
-      readonly metadata: NodeMetadata;
-      readonly kind: Extract<NodeKind, "character" | "block" | "fifo">;
+      readonly entry: Entry;
+      readonly kind: SpecialNode["kind"];
       readonly deviceMajor: number;
       readonly deviceMinor: number;
     }
@@ -26,15 +27,6 @@ export type LayerRecord =
   | { readonly does: "whiteout"; readonly names: readonly RawName[]; readonly isDevice: boolean }
   /** Takes away what lower layers have below `names`. */
   | { readonly does: "opaque"; readonly names: readonly RawName[] };
-
-export interface FileRecord {
-  readonly does: "file";
-  readonly names: readonly RawName[];
-  readonly metadata: NodeMetadata;
-  readonly sizeBytes: number;
-  /** null while it is not written: an upper layer seemed to hide it, or it is still to come. */
-  content: FileContent | null;
-}
 
 /** Linux gives every symlink this mode, whatever an archive says. */
 const SYMLINK_MODE = 0o777;
@@ -90,7 +82,7 @@ const checkTarget = (entry: TarEntry): RawName => {
 const parseSpecial = (
   entry: TarEntry,
   kind: "character" | "block" | "fifo",
-  common: { names: readonly RawName[]; metadata: NodeMetadata },
+  common: { names: readonly RawName[]; entry: NodeMetadata },
 ): LayerRecord => {
   const { deviceMajor, deviceMinor } = entry;
   if (kind === "character" && deviceMajor === 0 && deviceMinor === 0) return { does: "whiteout", names: common.names, isDevice: true };
@@ -123,14 +115,14 @@ export const parseRecord = (entry: TarEntry): LayerRecord | null => {
   const metadata = parseMetadata(entry);
   switch (entry.type) {
     case "directory":
-      return { does: "directory", names, metadata, opaque: isOverlayOpaque(entry) };
+      return { does: "directory", names, entry: metadata, opaque: isOverlayOpaque(entry) };
     case "file":
       if (entry.sizeBytes === 0 && entry.xattrs.has(OVERLAY_WHITEOUT)) return { does: "whiteout", names, isDevice: true };
-      return { does: "file", names, metadata, sizeBytes: entry.sizeBytes, content: null };
+      return { does: "file", names, entry: metadata };
     case "symlink":
-      return { does: "symlink", names, metadata: { ...metadata, mode: SYMLINK_MODE }, target: checkTarget(entry) };
+      return { does: "symlink", names, entry: { ...metadata, mode: SYMLINK_MODE }, target: checkTarget(entry) };
     default:
-      return parseSpecial(entry, entry.type, { names, metadata });
+      return parseSpecial(entry, entry.type, { names, entry: metadata });
   }
 };
 

@@ -1,35 +1,16 @@
 import { rawNameText } from "../../tar/index.ts";
 import type { RawName } from "../../tar/index.ts";
-import type { Timestamp } from "../disk/inode.ts";
 import { Ext4Error } from "../errors.ts";
-import type { NodeMetadata, SpecialNode, SymlinkNode } from "../write/node.ts";
-import type { FileRecord, LayerRecord } from "./record.ts";
-
-/** A name in a directory; `layer` is the topmost layer that has put or named it. */
-interface Link {
-  readonly node: MergedNode;
-  readonly layer: number;
-}
-
-export interface MergedDirectory {
-  readonly kind: "directory";
-  metadata: NodeMetadata;
-  readonly children: Map<RawName, Link>;
-}
-
-/** A file whose content may still have to be read. */
-export interface MergedFile {
-  readonly kind: "file";
-  readonly record: FileRecord;
-}
-
-export type MergedNode = MergedDirectory | MergedFile | SymlinkNode | SpecialNode;
+import type { EntryId } from "../write/entry-table.ts";
+import type { DirectoryNode, FsNode, Link, SymlinkNode } from "../write/node.ts";
+import type { KeptRecord } from "./record-log.ts";
 
 /** As many symlinks as the kernel follows in one path. */
 const MAX_FOLLOWED = 40;
 /** One path has at most 2,048 names; only symlinks lead deeper, and no program could follow. */
 const MAX_DEPTH = 2048;
-const NO_XATTRS: ReadonlyMap<RawName, Uint8Array> = new Map();
+/** Names that symlinks of one image may add to the paths of its entries: each may add 80,000, and millions of entries take it then hours. */
+const MAX_FOLLOWED_NAMES = 100_000_000;
 
 /**
  * The tree that layers make when they are applied from the bottom to the top, as the OCI image spec has it: whiteouts and opaque markers
@@ -37,43 +18,45 @@ const NO_XATTRS: ReadonlyMap<RawName, Uint8Array> = new Map();
  * Symlinks on the way to an entry are followed inside the root, as if it were a chroot.
  */
 export class LayerTree {
-  readonly root: MergedDirectory;
-  readonly #implied: NodeMetadata;
+  readonly root: DirectoryNode;
+  readonly #implied: EntryId;
   #impliedLeft: number;
+  readonly #budget = { names: MAX_FOLLOWED_NAMES };
   #layer = 0;
   /** Where the layer has whiteouts that are nodes: overlayfs gives one node many names. */
   #deviceWhiteouts = new Set<RawName>();
 
-  /** `impliedAt`: the time of directories that no layer names; they are root's, 0755, and at most `maxImplied`. */
-  constructor(options: { impliedAt: Timestamp; maxImplied: number }) {
-    this.#implied = { mode: 0o755, uid: 0, gid: 0, modifiedAt: options.impliedAt, xattrs: NO_XATTRS };
+  /** `implied`: the entry of directories that no layer names; they are at most `maxImplied`. */
+  constructor(options: { implied: EntryId; maxImplied: number }) {
+    this.#implied = options.implied;
     this.#impliedLeft = options.maxImplied;
     this.root = this.#impliedDirectory();
   }
 
   /** Throws Ext4Error LINK_INVALID, SYMLINK_LOOP, PATH_UNSAFE or TOO_MANY_ENTRIES. */
-  applyLayer(layer: number, records: readonly LayerRecord[]): void {
+  applyLayer(layer: number, records: Iterable<KeptRecord>): void {
     this.#layer = layer;
     this.#deviceWhiteouts = new Set();
     for (const record of records) this.#apply(record);
   }
 
-  #impliedDirectory(): MergedDirectory {
-    return { kind: "directory", metadata: this.#implied, children: new Map() };
+  #impliedDirectory(): DirectoryNode {
+    return { kind: "directory", entry: this.#implied, inode: 0, children: new Map() };
   }
 
-  #apply(record: LayerRecord): void {
+  #apply(record: KeptRecord): void {
     switch (record.does) {
       case "directory":
         return this.#directory(record);
       case "file":
-        return this.#put(record.names, { kind: "file", record });
+        return this.#put(record.names, { kind: "file", entry: record.entry, inode: 0 });
       case "symlink":
-        return this.#put(record.names, { kind: "symlink", metadata: record.metadata, target: record.target });
+        return this.#put(record.names, { kind: "symlink", entry: record.entry, inode: 0, target: record.target });
       case "special":
         return this.#put(record.names, {
           kind: record.kind,
-          metadata: record.metadata,
+          entry: record.entry,
+          inode: 0,
           deviceMajor: record.deviceMajor,
           deviceMinor: record.deviceMinor,
         });
@@ -87,14 +70,14 @@ export class LayerTree {
     }
   }
 
-  #put(names: readonly RawName[], node: MergedNode): void {
+  #put(names: readonly RawName[], node: FsNode): void {
     if (this.#deviceWhiteouts.size > 0) this.#deviceWhiteouts.delete(names.join("/"));
     this.#ensureParent(names).children.set(names.at(-1) ?? "", { node, layer: this.#layer });
   }
 
-  #directory(record: Extract<LayerRecord, { does: "directory" }>): void {
+  #directory(record: Extract<KeptRecord, { does: "directory" }>): void {
     if (record.names.length === 0) {
-      this.root.metadata = record.metadata;
+      this.root.entry = record.entry;
       if (record.opaque) this.#removeLower(this.root);
       return;
     }
@@ -103,16 +86,18 @@ export class LayerTree {
     const name = record.names.at(-1) ?? "";
     const existing = parent.children.get(name)?.node;
     const node = existing?.kind === "directory" ? existing : this.#impliedDirectory();
-    node.metadata = record.metadata;
+    node.entry = record.entry;
     if (record.opaque) this.#removeLower(node);
     parent.children.set(name, { node, layer: this.#layer });
   }
 
-  #hardlink(record: Extract<LayerRecord, { does: "hardlink" }>): void {
+  #hardlink(record: Extract<KeptRecord, { does: "hardlink" }>): void {
     if (this.#deviceWhiteouts.has(record.target.join("/"))) {
       this.#deviceWhiteouts.add(record.names.join("/"));
       return this.#whiteout(record.names);
     }
+    // what stands at the link's own name is gone before its target is looked for, as in containerd and umoci: a link to itself has none
+    this.#ensureParent(record.names).children.delete(record.names.at(-1) ?? "");
     const target = this.#find(record.target);
     const describe = (): string => `the hard link ${rawNameText(record.names.join("/"))} to ${rawNameText(record.target.join("/"))}`;
     if (target === null) throw new Ext4Error("LINK_INVALID", `${describe()} has no target`);
@@ -134,7 +119,7 @@ export class LayerTree {
   }
 
   /** Removes what lower layers have put below `directory`; keeps what this one has, and the way to it. */
-  #removeLower(directory: MergedDirectory): void {
+  #removeLower(directory: DirectoryNode): void {
     for (const [name, link] of directory.children) if (!this.#survives(link)) directory.children.delete(name);
   }
 
@@ -146,24 +131,24 @@ export class LayerTree {
     if (link.node.kind !== "directory") return link.layer === this.#layer;
     this.#removeLower(link.node);
     if (link.layer === this.#layer) return true;
-    link.node.metadata = this.#implied;
+    link.node.entry = this.#implied;
     return link.node.children.size > 0;
   }
 
   /** The node at a path, its parents' symlinks followed; null where there is none. */
-  #find(names: readonly RawName[], options: { followLast: boolean } = { followLast: false }): MergedNode | null {
+  #find(names: readonly RawName[], options: { followLast: boolean } = { followLast: false }): FsNode | null {
     const steps = [...names].reverse();
-    const walk: Walk = { stack: [], followed: 0, steps };
-    let node: MergedNode = this.root;
+    const walk: Walk = { stack: [], followed: 0, steps, budget: this.#budget };
+    let node: FsNode = this.root;
     while (walk.steps.length > 0) {
-      const next: MergedNode | null = this.#step(walk, options.followLast);
+      const next: FsNode | null = this.#step(walk, options.followLast);
       if (next === null) return null;
       node = next;
     }
     return node;
   }
 
-  #step(walk: Walk, followLast: boolean): MergedNode | null {
+  #step(walk: Walk, followLast: boolean): FsNode | null {
     const name = walk.steps.pop() ?? "";
     const directory = walk.stack.at(-1) ?? this.root;
     if (name === "..") {
@@ -184,8 +169,8 @@ export class LayerTree {
   }
 
   /** The directory that holds the last of `names`; what is missing on the way is made, what is not a directory is replaced by one. */
-  #ensureParent(names: readonly RawName[]): MergedDirectory {
-    const walk: Walk = { stack: [], followed: 0, steps: names.slice(0, -1).reverse() };
+  #ensureParent(names: readonly RawName[]): DirectoryNode {
+    const walk: Walk = { stack: [], followed: 0, steps: names.slice(0, -1).reverse(), budget: this.#budget };
     while (walk.steps.length > 0) {
       const name = walk.steps.pop() ?? "";
       const directory = walk.stack.at(-1) ?? this.root;
@@ -201,12 +186,12 @@ export class LayerTree {
       } else {
         if (this.#impliedLeft <= 0)
           throw new Ext4Error("TOO_MANY_ENTRIES", "the layers have too many entries in directories that they do not name");
-        if (walk.stack.length >= MAX_DEPTH) throw new Ext4Error("PATH_UNSAFE", `a path is more than ${MAX_DEPTH} directories deep`);
         this.#impliedLeft -= 1;
         const implied = this.#impliedDirectory();
         directory.children.set(name, { node: implied, layer: this.#layer });
         walk.stack.push(implied);
       }
+      if (walk.stack.length >= MAX_DEPTH) throw new Ext4Error("PATH_UNSAFE", `a path is more than ${MAX_DEPTH} directories deep`);
     }
     return walk.stack.at(-1) ?? this.root;
   }
@@ -214,9 +199,11 @@ export class LayerTree {
 
 /** A path that is being walked: the directories down from the root, and the names still to go, the next one last. */
 interface Walk {
-  stack: MergedDirectory[];
+  stack: DirectoryNode[];
   followed: number;
   steps: RawName[];
+  /** Shared by all paths of an image. */
+  readonly budget: { names: number };
 }
 
 /** Puts a symlink's target in front of the names still to go. ".." at the root stays there. */
@@ -224,5 +211,8 @@ const follow = (walk: Walk, link: SymlinkNode): void => {
   walk.followed += 1;
   if (walk.followed > MAX_FOLLOWED) throw new Ext4Error("SYMLINK_LOOP", `symlinks go round in circles at ${rawNameText(link.target)}`);
   if (link.target.startsWith("/")) walk.stack = [];
-  for (const name of link.target.split("/").reverse()) if (name !== "" && name !== ".") walk.steps.push(name);
+  const names = link.target.split("/");
+  walk.budget.names -= names.length;
+  if (walk.budget.names < 0) throw new Ext4Error("SYMLINK_LOOP", `symlinks add more than ${MAX_FOLLOWED_NAMES} names to paths`);
+  for (const name of names.reverse()) if (name !== "" && name !== ".") walk.steps.push(name);
 };

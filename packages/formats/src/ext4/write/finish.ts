@@ -1,4 +1,4 @@
-import { BLOCKS_PER_GROUP, BLOCK_BYTES, COMPAT, FIRST_INODE, GROUP_FLAGS, INCOMPAT, INODE_BYTES, RO_COMPAT } from "../disk/constants.ts";
+import { BLOCKS_PER_GROUP, BLOCK_BYTES, COMPAT, FIRST_INODE, GROUP_FLAGS, INCOMPAT, RO_COMPAT } from "../disk/constants.ts";
 import { crc32c } from "../disk/crc32c.ts";
 import type { Extent } from "../disk/extents.ts";
 import { encodeGroupDescriptors } from "../disk/group-descriptor.ts";
@@ -109,7 +109,7 @@ export const finishImage = (sink: Sink, input: FinishInput): ImageSummary => {
   const maps = { blocks: blockBitmap(geometry, input.freed), inodes: inodeBitmap(geometry, tree.numbering.lastInode) };
   const groups = describeGroups(geometry, maps, { tree, seed });
   const freeBlocks = sum(groups, "freeBlocks");
-  sink.write(geometry.inodeTable * BLOCK_BYTES, tree.inodes);
+  tree.writeInodes(sink, geometry.inodeTable * BLOCK_BYTES);
   sink.write(geometry.blockBitmaps * BLOCK_BYTES, maps.blocks.bytes);
   sink.write(geometry.inodeBitmaps * BLOCK_BYTES, maps.inodes.bytes);
   sink.write(BLOCK_BYTES, encodeGroupDescriptors(groups, seed));
@@ -128,7 +128,7 @@ export const finishImage = (sink: Sink, input: FinishInput): ImageSummary => {
   sink.write(SUPERBLOCK_AT, superblock);
   return {
     sizeBytes: geometry.blocks * BLOCK_BYTES,
-    inodes: tree.inodes.length / INODE_BYTES - (FIRST_INODE - 2),
+    inodes: tree.numbering.nodes.length,
     blocks: geometry.blocks,
     freeBlocks,
   };

@@ -1,7 +1,7 @@
 import type { RawName } from "../../tar/index.ts";
 import type { NodeKind } from "../disk/constants.ts";
 import type { Timestamp } from "../disk/inode.ts";
-import type { FileContent } from "./block-stream.ts";
+import type { EntryId } from "./entry-table.ts";
 
 export interface NodeMetadata {
   readonly mode: number;
@@ -12,17 +12,19 @@ export interface NodeMetadata {
 }
 
 interface NodeBase {
-  readonly metadata: NodeMetadata;
+  /** The entry with its metadata, and a file's content. */
+  entry: EntryId;
+  /** 0 until the tree is numbered. */
+  inode: number;
 }
 
 export interface DirectoryNode extends NodeBase {
   readonly kind: "directory";
-  readonly children: ReadonlyMap<RawName, FsNode>;
+  readonly children: Map<RawName, Link>;
 }
 
 export interface FileNode extends NodeBase {
   readonly kind: "file";
-  readonly content: FileContent;
 }
 
 export interface SymlinkNode extends NodeBase {
@@ -40,15 +42,8 @@ export interface SpecialNode extends NodeBase {
 /** What becomes one inode. The same object under several names is a file with several hard links. */
 export type FsNode = DirectoryNode | FileNode | SymlinkNode | SpecialNode;
 
-/** A path to a node, for messages. */
-export const pathOf = (node: FsNode, root: DirectoryNode): RawName => {
-  const waiting: { directory: DirectoryNode; path: RawName }[] = [{ directory: root, path: "" }];
-  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-    for (const [name, child] of next.directory.children) {
-      const path = `${next.path}/${name}`;
-      if (child === node) return path;
-      if (child.kind === "directory") waiting.push({ directory: child, path });
-    }
-  }
-  return "/";
-};
+/** A name in a directory; `layer` is the topmost layer that has put or named it. */
+export interface Link {
+  readonly node: FsNode;
+  readonly layer: number;
+}

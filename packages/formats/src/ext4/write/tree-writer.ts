@@ -11,10 +11,11 @@ import type { FileSystemIdentity } from "../disk/superblock.ts";
 import { encodeXattrs, sealXattrBlock } from "../disk/xattr.ts";
 import type { EncodedXattrs } from "../disk/xattr.ts";
 import { Ext4Error } from "../errors.ts";
+import type { Sink } from "../sink.ts";
 import type { BlockStream } from "./block-stream.ts";
-import { pathOf } from "./node.ts";
+import type { EntryTable } from "./entry-table.ts";
 import type { DirectoryNode, FsNode } from "./node.ts";
-import { numberTree } from "./numbering.ts";
+import { numberTree, pathOf } from "./numbering.ts";
 import type { NumberedDirectory, Numbering } from "./numbering.ts";
 
 /** What an inode's i_block, size and block count come to. */
@@ -27,76 +28,121 @@ interface Body {
 
 export interface WrittenTree {
   readonly numbering: Numbering;
-  /** The inode table from inode 1 to the last one in use. */
-  readonly inodes: Buffer;
+  /** Writes the inode table, from inode 1 to the last one in use. */
+  readonly writeInodes: (sink: Sink, offset: number) => void;
 }
 
-const countBlocks = (extents: readonly Extent[]): number => extents.reduce((sum, extent) => sum + extent.count, 0);
+/** Inodes go to the sink in pieces of this size. */
+const TABLE_PIECE_BYTES = 1 << 18;
+const EMPTY_I_BLOCK = new Uint8Array(I_BLOCK_BYTES);
+
+const countBlocks = (extents: readonly Extent[]): number => {
+  let blocks = 0;
+  for (const { count } of extents) blocks += count;
+  return blocks;
+};
 
 /** Appends what a tree needs besides its files' content (directories, long symlinks, extent trees, attributes) and encodes its inodes. */
 export class TreeWriter {
   readonly #stream: BlockStream;
   readonly #identity: FileSystemIdentity;
+  readonly #entries: EntryTable;
   readonly #seed: number;
   readonly #hashSeed: Int32Array;
+  /** By inode: what has blocks of its own besides content. All others are encoded again when their turn comes. */
+  readonly #bodies = new Map<number, Body>();
+  readonly #xattrBlocks = new Map<number, number>();
 
-  constructor(stream: BlockStream, identity: FileSystemIdentity) {
+  constructor(stream: BlockStream, identity: FileSystemIdentity, entries: EntryTable) {
     this.#stream = stream;
     this.#identity = identity;
+    this.#entries = entries;
     this.#seed = checksumSeed(identity);
     this.#hashSeed = readHashSeed(identity.hashSeed);
   }
 
-  /** Throws Ext4Error where something of the tree does not fit into ext4. */
+  /** Appends all blocks; the inodes are written when it is known where they go. Throws Ext4Error where something does not fit into ext4. */
   write(root: DirectoryNode): WrittenTree {
     const numbering = numberTree(root);
-    const inodes = Buffer.alloc(numbering.lastInode * INODE_BYTES);
-    const bodies = new Map<FsNode, Body>();
-    for (const directory of numbering.directories) bodies.set(directory.node, this.#directory(directory, numbering));
-    for (const [node, inode] of numbering.inodeOf) {
-      const xattrs = this.#xattrs(node, root);
-      const body = bodies.get(node) ?? this.#body(node, inode);
-      const xattrBlock =
-        xattrs.inBlock === null ? 0 : this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed));
-      const start = (inode - 1) * INODE_BYTES;
-      const values = {
-        ...body,
-        kind: node.kind,
-        mode: node.metadata.mode,
-        uid: node.metadata.uid,
-        gid: node.metadata.gid,
-        links: numbering.linksOf.get(node) ?? 1,
-        blocks: body.blocks + (xattrBlock === 0 ? 0 : 1),
-        modifiedAt: node.metadata.modifiedAt,
-        createdAt: { seconds: this.#identity.timeSeconds, nanoseconds: 0 },
-        xattrBlock,
-        inInodeXattrs: xattrs.inInode,
-      };
-      encodeInode(inodes.subarray(start, start + INODE_BYTES), values, { inode, seed: this.#seed });
+    for (const directory of numbering.directories) this.#bodies.set(directory.inode, this.#directory(directory));
+    for (const node of numbering.nodes) {
+      const xattrs = this.#xattrs(node, numbering);
+      this.#appendBody(node);
+      if (xattrs.inBlock === null) continue;
+      const block = this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed));
+      this.#xattrBlocks.set(node.inode, block);
     }
-    return { numbering, inodes };
+    return { numbering, writeInodes: (sink, offset) => this.#writeInodes(numbering, sink, offset) };
   }
 
-  #xattrs(node: FsNode, root: DirectoryNode): EncodedXattrs {
+  #appendBody(node: FsNode): void {
+    if (node.kind === "directory" || (node.kind === "file" && this.#entries.isInOnePiece(node.entry))) return;
+    const before = this.#stream.nextBlock;
+    const body = this.#body(node);
+    if (this.#stream.nextBlock > before) this.#bodies.set(node.inode, body);
+  }
+
+  #writeInodes(numbering: Numbering, sink: Sink, offset: number): void {
+    const piece = Buffer.alloc(TABLE_PIECE_BYTES);
+    let first = 1;
+    const flush = (end: number): void => {
+      sink.write(offset + (first - 1) * INODE_BYTES, piece.subarray(0, (end - first) * INODE_BYTES));
+      piece.fill(0);
+      first = end;
+    };
+    for (const node of numbering.nodes) {
+      if ((node.inode - first + 1) * INODE_BYTES > piece.length) flush(node.inode);
+      const start = (node.inode - first) * INODE_BYTES;
+      this.#encode(piece.subarray(start, start + INODE_BYTES), node, numbering.linksOf.get(node.inode) ?? 1);
+    }
+    flush(numbering.lastInode + 1);
+  }
+
+  #encode(out: Buffer, node: FsNode, links: number): void {
+    const { inode } = node;
+    const metadata = this.#entries.metadata(node.entry);
+    const body = this.#bodies.get(inode) ?? this.#body(node);
+    const xattrBlock = this.#xattrBlocks.get(inode) ?? 0;
+    const values = {
+      kind: node.kind,
+      mode: metadata.mode,
+      uid: metadata.uid,
+      gid: metadata.gid,
+      links,
+      iBlock: body.iBlock,
+      sizeBytes: body.sizeBytes,
+      flags: body.flags,
+      blocks: body.blocks + (xattrBlock === 0 ? 0 : 1),
+      modifiedAt: metadata.modifiedAt,
+      createdAt: { seconds: this.#identity.timeSeconds, nanoseconds: 0 },
+      xattrBlock,
+      inInodeXattrs: metadata.xattrs.size === 0 ? null : encodeXattrs(metadata.xattrs, node.kind).inInode,
+    };
+    encodeInode(out, values, { inode, seed: this.#seed });
+  }
+
+  #xattrs(node: FsNode, numbering: Numbering): EncodedXattrs {
     try {
-      return encodeXattrs(node.metadata.xattrs, node.kind);
+      return encodeXattrs(this.#entries.xattrs(node.entry), node.kind);
     } catch (error) {
       if (!(error instanceof Ext4Error)) throw error;
-      throw new Ext4Error(error.code, `${rawNameText(pathOf(node, root))}: ${error.message}`);
+      throw new Ext4Error(error.code, `${rawNameText(pathOf(node.inode, numbering.directories))}: ${error.message}`);
     }
   }
 
-  #body(node: Exclude<FsNode, DirectoryNode> | DirectoryNode, inode: number): Body {
+  #body(node: FsNode): Body {
     switch (node.kind) {
-      case "file":
-        return this.#mapped(node.content.extents, node.content.sizeBytes, inode);
+      case "file": {
+        const { extents, sizeBytes } = this.#entries.content(node.entry);
+        return this.#mapped(extents, sizeBytes, node.inode);
+      }
       case "symlink":
-        return this.#symlink(rawNameBytes(node.target), inode);
+        return this.#symlink(rawNameBytes(node.target), node.inode);
       case "character":
       case "block":
         return { iBlock: encodeDevice(node.deviceMajor, node.deviceMinor), sizeBytes: 0, blocks: 0, flags: 0 };
       default:
-        return { iBlock: Buffer.alloc(I_BLOCK_BYTES), sizeBytes: 0, blocks: 0, flags: 0 };
+        return { iBlock: EMPTY_I_BLOCK, sizeBytes: 0, blocks: 0, flags: 0 };
     }
   }
 
@@ -117,10 +163,10 @@ export class TreeWriter {
     return this.#mapped([{ logical: 0, physical, count: 1 }], target.length, inode);
   }
 
-  #directory(directory: NumberedDirectory, numbering: Numbering): Body {
+  #directory(directory: NumberedDirectory): Body {
     const seeds = { inode: inodeChecksumSeed(this.#seed, directory.inode), hash: this.#hashSeed };
     const first = this.#stream.nextBlock;
-    const { blocks, indexed } = writeDirectory(directoryEntries(directory, numbering), seeds, (block) => this.#stream.appendBlock(block));
+    const { blocks, indexed } = writeDirectory(directoryEntries(directory), seeds, (block) => this.#stream.appendBlock(block));
     const body = this.#mapped(runOf(first, blocks), blocks * BLOCK_BYTES, directory.inode);
     return indexed ? { ...body, flags: body.flags | INODE_FLAGS.index } : body;
   }
@@ -133,8 +179,11 @@ const runOf = (first: number, count: number): Extent[] =>
     return { logical, physical: first + logical, count: Math.min(MAX_EXTENT_BLOCKS, count - logical) };
   });
 
-const directoryEntries = (directory: NumberedDirectory, numbering: Numbering): DirectoryEntry[] => [
-  { name: ".", inode: directory.inode, kind: "directory" },
-  { name: "..", inode: directory.parent, kind: "directory" },
-  ...directory.children.map(([name, node]) => ({ name, inode: numbering.inodeOf.get(node) ?? 0, kind: node.kind })),
-];
+const directoryEntries = ({ inode, parent, names, nodes }: NumberedDirectory): DirectoryEntry[] => {
+  const entries: DirectoryEntry[] = [
+    { name: ".", inode, kind: "directory" },
+    { name: "..", inode: parent, kind: "directory" },
+  ];
+  for (const [index, { inode: child, kind }] of nodes.entries()) entries.push({ name: names[index] ?? "", inode: child, kind });
+  return entries;
+};
