@@ -8,6 +8,8 @@ const MAGIC = 0xea02_0000;
 const ENTRY_BYTES = 16;
 const BLOCK_HEADER_BYTES = 32;
 const END_BYTES = 4;
+/** The kernel's limit, prefix included. */
+const MAX_XATTR_NAME_BYTES = 255;
 /** Room behind the fields of an inode: a magic number, entries, values. */
 export const INODE_XATTR_BYTES = INODE_BYTES - 128 - EXTRA_INODE_BYTES;
 
@@ -118,7 +120,8 @@ export const encodeXattrs = (xattrs: ReadonlyMap<string, Uint8Array>, kind: Node
   for (const [name, value] of xattrs) {
     const xattr = toDisk(name, value, kind);
     if (xattr === null) continue;
-    if (xattr.name.length > 255) throw new Ext4Error("XATTR_TOO_LARGE", "the name of an extended attribute is longer than 255 bytes");
+    if (name.length > MAX_XATTR_NAME_BYTES)
+      throw new Ext4Error("XATTR_TOO_LARGE", "the name of an extended attribute is longer than 255 bytes");
     all.push(xattr);
   }
   all.sort(compare);
