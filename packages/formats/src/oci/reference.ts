@@ -23,6 +23,7 @@ export type ImageReference =
   | ({ readonly transport: "docker" } & DockerReference);
 
 const REFERENCE_LENGTH = 4096;
+const TRANSPORT = /^(oci|deb|oci-archive|docker-archive):(.*)$/s;
 /** Debian policy 5.6.1, with the version of 5.6.12. A name never begins with `-`, so that it is no option. */
 const DEB_PACKAGE = /^([a-z0-9][a-z0-9+.-]+)(?:=([A-Za-z0-9][A-Za-z0-9.+:~-]*))?$/;
 const ESSENTIAL = "+essential";
@@ -51,7 +52,7 @@ export const parseReference = (text: string): ImageReference => {
   if (text === "") throw invalid(text, "it is empty");
   if (text.length > REFERENCE_LENGTH) throw invalid(text, `it is longer than ${REFERENCE_LENGTH} letters`);
   if (hasControlCharacters(text)) throw invalid(text, "it has control characters");
-  const [, transport, rest] = /^(oci|deb|oci-archive|docker-archive):(.*)$/s.exec(text) ?? [];
+  const [, transport, rest] = TRANSPORT.exec(text) ?? [];
   if (transport === "oci" && rest !== undefined) return parseOci(text, rest);
   if (transport === "deb" && rest !== undefined) return parseDeb(text, rest);
   if ((transport === "oci-archive" || transport === "docker-archive") && rest !== undefined) {
@@ -97,7 +98,9 @@ export const familiarName = (name: string): string => {
   const prefix = `${DEFAULT_DOMAIN}/`;
   if (!name.startsWith(prefix)) return name;
   const rest = name.slice(prefix.length);
-  return rest.startsWith(OFFICIAL) && !rest.slice(OFFICIAL.length).includes("/") ? rest.slice(OFFICIAL.length) : rest;
+  const short = rest.slice(OFFICIAL.length);
+  // an image may be called oci or deb, and its short name would then mean another transport
+  return rest.startsWith(OFFICIAL) && !short.includes("/") && !TRANSPORT.test(short) ? short : rest;
 };
 
 /** `DIR[:TAG]`, split at the first colon as skopeo does: a tag may have colons, a directory may not. */

@@ -41,6 +41,7 @@ export interface BuildEvents {
 
 const readAll = async (image: LayeredImage, job: BuildJob, onProgress: BuildEvents["onProgress"]): Promise<void> => {
   const budget = { unpackedBytes: 0, maxBytes: job.limits.maxUnpackedBytes };
+  const expansion = { maxRatio: job.limits.maxUnpackRatio, freeBytes: job.limits.freeUnpackBytes };
   let total = job.layers.reduce((sum, layer) => sum + sizeOf(layer), 0);
   let done = 0;
   const read = async (number: number, input: LayerInput): Promise<void> => {
@@ -51,7 +52,7 @@ const readAll = async (image: LayeredImage, job: BuildJob, onProgress: BuildEven
       onProgress(Math.min(done, total), total);
     };
     try {
-      await readLayer(layer, { write: (chunk) => input.write(chunk), onRead, budget });
+      await readLayer(layer, { write: (chunk) => input.write(chunk), onRead, budget, expansion });
       input.end();
     } catch (error) {
       throw error instanceof SinkFailure ? error : new LayerFailure(layer, error);

@@ -92,19 +92,19 @@ export interface ReadLayerOptions {
   readonly onRead: (bytes: number) => void;
   /** Shared by all layers of a build: what may still be unpacked. */
   readonly budget: { unpackedBytes: number; readonly maxBytes: number };
-  /** How many times its size a layer may unpack to, beyond what every layer may. */
-  readonly maxRatio: number;
+  /** How many times its size a layer may unpack to, and what it may however small it is. */
+  readonly expansion: { readonly maxRatio: number; readonly freeBytes: number };
 }
 
 /** Counts what a layer of `size` bytes unpacks to against the limits. */
-const spendFrom = ({ budget, maxRatio }: ReadLayerOptions, size: number): ((bytes: number) => void) => {
-  const layerBytes = Math.max(READ_LIMITS.ratioFreeBytes, size * maxRatio);
+const spendFrom = ({ budget, expansion: { maxRatio, freeBytes } }: ReadLayerOptions, size: number): ((bytes: number) => void) => {
+  const layerBytes = Math.max(freeBytes, size * maxRatio);
   let left = layerBytes;
   return (bytes) => {
     budget.unpackedBytes += bytes;
     left -= bytes;
     if (budget.unpackedBytes > budget.maxBytes) throw new ExpansionError(`the layers unpack to more than ${budget.maxBytes} bytes`);
-    if (left < 0) throw new ExpansionError(`${size} bytes unpack to more than ${layerBytes}, ${maxRatio} times as many at the least`);
+    if (left < 0) throw new ExpansionError(`${size} bytes unpack to more than ${layerBytes} bytes, and ${maxRatio} times as many`);
   };
 };
 

@@ -9,6 +9,10 @@ export interface RootfsLimits {
   readonly maxMetadataBytes: number;
   /** What all layers together may unpack to, so that a small archive of zeros does not run for hours. */
   readonly maxUnpackedBytes: number;
+  /** How many times its size one layer may unpack to. Layers of real images stay below 20; gzip can reach 1,030, and zstd far more. */
+  readonly maxUnpackRatio: number;
+  /** What any layer may unpack to, however small it is: preallocated and empty files compress well, and so much is read in seconds. */
+  readonly freeUnpackBytes: number;
   /** What stays free of the disk that is written to. */
   readonly reserveBytes: number;
 }
@@ -18,6 +22,8 @@ export const ROOTFS_LIMITS: RootfsLimits = {
   maxEntries: 4_000_000,
   maxMetadataBytes: 2 * 2 ** 30,
   maxUnpackedBytes: 512 * 2 ** 30,
+  maxUnpackRatio: 100,
+  freeUnpackBytes: 4 * 2 ** 30,
   reserveBytes: CONTENT_LIMITS.reserveBytes,
 };
 

@@ -1,0 +1,15 @@
+/** What fuzzing has found and what was done about it; each input stays in the corpus of its target. */
+export interface Fixed {
+  readonly target: string;
+  /** The file in the corpus. */
+  readonly input: string;
+  readonly what: string;
+}
+
+export const FIXED: readonly Fixed[] = [
+  {
+    target: "reference",
+    input: "found-oci-latest",
+    what: "the short name of `docker.io/library/oci:latest` was `oci:latest`, which is a layout in a directory",
+  },
+];
