@@ -1,12 +1,15 @@
 import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import { statfsSync } from "node:fs";
 import { WRITER_VERSION } from "@kiln/formats/ext4";
-import { type Digest, KilnError, type VmId } from "@kiln/protocol";
+import { platformText } from "@kiln/formats/oci";
+import { BUNDLE_VERSION, type BundleManifest, type Digest, KilnError, type VmId } from "@kiln/protocol";
 import { KeyedLock, systemClock, systemRandom } from "@kiln/std";
 import { declareFailpoint, type Failpoint, failpoint, publishFile } from "@kiln/std/node";
 import { createAgentConnector } from "./agent/connector.ts";
 import { type Config, DISK_OVERCOMMIT } from "./config/config.ts";
 import { ArtifactReader } from "./content/artifact-reader.ts";
+import { readBundle } from "./content/bundle/read-bundle.ts";
+import { writeBundle } from "./content/bundle/write-bundle.ts";
 import { ContentStore } from "./content/content-store.ts";
 import { DebImageSource } from "./content/deb-image.ts";
 import { KernelDirectory } from "./content/kernel-directory.ts";
@@ -17,12 +20,13 @@ import { UpperPacker } from "./content/upper-layer/packer.ts";
 import { createEmptyDisk } from "./content/rootfs/index.ts";
 import { Apt } from "./host/apt.ts";
 import { SocketForwarder } from "./forward/socket-forwarder.ts";
-import type { BlobReceiver, ImageImporter } from "./http/parts.ts";
+import type { BlobReceiver, Bundles, ImageImporter } from "./http/parts.ts";
 import type { RequestStore } from "./http/requests.port.ts";
 import { guestPlatform, parsePlatform } from "./images/host-platform.ts";
 import { planImport } from "./images/import-plan.ts";
 import { ContentLeases } from "./images/leases.ts";
 import type { ContentReader, ImageSource, ResolvedImage } from "./images/ports.ts";
+import { executionOf } from "./images/registered-image.ts";
 import { parseImageReference } from "./images/reference.ts";
 import { rootfsKey } from "./images/rootfs-key.ts";
 import { EgressNetwork } from "./network/egress.ts";
@@ -41,7 +45,7 @@ import { ImageChecks } from "./pipeline/checks.ts";
 import { type Checkpoint, CHECKPOINTS } from "./pipeline/checkpoints.ts";
 import { type PrebootParts, Preboots } from "./pipeline/preboots.ts";
 import { ImageRefetch } from "./pipeline/refetch.ts";
-import { Pipeline } from "./pipeline/pipeline.ts";
+import { KERNEL_NAME, Pipeline } from "./pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "./store/artifact-store.ts";
 import { SqliteCheckStore } from "./store/check-store.ts";
 import { SqliteCustomizationStore } from "./store/customization-store.ts";
@@ -64,6 +68,7 @@ export interface Composition extends AsyncDisposable {
   readonly core: Core;
   readonly blobs: BlobReceiver;
   readonly importer: ImageImporter;
+  readonly bundles: Bundles;
   /** Answers by idempotency key. */
   readonly requests: RequestStore;
   /** Aborts the core's `stopping`. */
@@ -132,6 +137,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
     requests: new SqliteRequestStore(database),
     ...createUploads(shelf, leases),
+    bundles: createBundles({ content: shelf, rootfs: rootfsFiles }, { leases, version }),
     [Symbol.asyncDispose]: async () => {
       await networks[Symbol.asyncDispose]();
       await registry[Symbol.asyncDispose]();
@@ -221,6 +227,11 @@ const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: Blo
       leases.holdForAWhile(digest);
       await shelf.ingest(source, { expected: { digest, size }, signal });
     },
+    receiveUnnamed: async (source, { signal }) => {
+      using lease = leases.begin();
+      lease.linger();
+      return await shelf.ingestUnnamed(source, { lease, signal });
+    },
   },
   importer: {
     plan: ({ reference, root, tag, platform }, options) => {
@@ -235,6 +246,26 @@ const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: Blo
       };
       return planImport({ reference, root: root as Digest, tag, platform: wanted }, seen, options);
     },
+  },
+});
+
+const createBundles = (
+  { content, rootfs }: { content: ContentStore; rootfs: RootfsDirectory },
+  { leases, version }: { leases: ContentLeases; version: string },
+): Bundles => ({
+  receive: async (source, { signal }) => {
+    using lease = leases.begin();
+    const manifest = await readBundle(source, content, { signal, hold: (digest) => lease.hold(digest) });
+    lease.linger();
+    return manifest;
+  },
+  write: ({ reference, image, rootfsKey: key }, { digest, fingerprint }, { signal }) => {
+    const manifest: BundleManifest = {
+      ...{ formatVersion: BUNDLE_VERSION, reference, platform: platformText(image.platform), config: executionOf(image.config) },
+      rootfs: { digest, sizeBytes: fingerprint.size },
+      ...{ kernel: KERNEL_NAME, createdBy: `kiln ${version}` },
+    };
+    return writeBundle(manifest, rootfs.path(key), signal);
   },
 });
 

@@ -2,6 +2,7 @@
 export * from "./errors.ts";
 export * from "./ids.ts";
 export * from "./limits.ts";
+export * from "./schemas/bundle.ts";
 export * from "./schemas/check.ts";
 export * from "./schemas/derive.ts";
 export * from "./schemas/event.ts";

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { rebuildImageRequest, verifyImageRequest } from "./schemas/check.ts";
 import { customizeImageRequest, promoteImageRequest } from "./schemas/derive.ts";
+import { bundleManifest, receivedContent, registerImageRequest } from "./schemas/bundle.ts";
 import { explanation } from "./schemas/explanation.ts";
 import { daemonStatus, dfReport, doctorReport, pruneReport, pruneRequest } from "./schemas/host.ts";
 import {
@@ -75,7 +76,11 @@ export const ROUTES: readonly Route[] = [
   }),
   get("/v1/images", { summary: "Images", status: 200, response: z.array(imageView) }),
   begin("post", "/v1/images/pull", { summary: "Pulls an image and builds its rootfs", request: pullImageRequest }),
-  begin("post", "/v1/images/promote", { summary: "Makes an image of what a VM that does not run has written", request: promoteImageRequest }),
+  begin("post", "/v1/images/promote", {
+    summary: "Makes an image of what a VM that does not run has written",
+    request: promoteImageRequest,
+  }),
+  begin("post", "/v1/images/register", { summary: "Makes an image of an ext4 file that was sent before", request: registerImageRequest }),
   begin("post", "/v1/images/customize", {
     summary: "Runs commands in a VM of an image and makes an image of what they leave, once for all who ask for the same",
     request: customizeImageRequest,
@@ -117,6 +122,23 @@ export const ROUTES: readonly Route[] = [
     summary: "A blob; with HEAD whether it is there",
     status: 200,
     response: "application/octet-stream",
+  }),
+  change("post", "/v1/content", {
+    repeat: "pure",
+    summary: "Stores a blob under the digest that it has",
+    status: 201,
+    response: receivedContent,
+  }),
+  get("/v1/bundles/:reference{.+}", {
+    summary: "An image as a bundle: its rootfs and how it runs",
+    status: 200,
+    response: "application/zstd",
+  }),
+  change("post", "/v1/bundles", {
+    repeat: "pure",
+    summary: "Stores the rootfs of a bundle, and says how it runs: what registers it",
+    status: 201,
+    response: bundleManifest,
   }),
   change("put", "/v1/content/:digest", { repeat: "pure", summary: "Stores a blob, verified", status: 201, response: z.object({}) }),
   get("/v1/vms", { summary: "VMs, newest first", status: 200, response: z.array(vmView) }),

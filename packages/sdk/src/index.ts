@@ -5,7 +5,7 @@ export type { EventOptions } from "./event-stream.ts";
 export { FetchTransport, type FetchTransportOptions } from "./fetch-transport.ts";
 export { Kiln } from "./kiln.ts";
 export type { OutputChunk } from "./output-buffer.ts";
-export type { ImportedImage, LayoutBlob, LayoutImport, PullOptions } from "./resources/images.ts";
+export type { ImportedImage, LayoutBlob, LayoutImport, PullOptions, SentFile } from "./resources/images.ts";
 export { operationError, type FollowOptions } from "./resources/operations.ts";
 export type { LogOptions } from "./log-stream.ts";
 export type { ExecOptions } from "./resources/vms.ts";

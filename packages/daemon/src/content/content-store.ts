@@ -43,8 +43,11 @@ export class ContentStore implements ContentShelf {
     return requireRoom(this.#stagingDir, { bytes, what, object: what });
   }
 
-  async ingest(source: AsyncIterable<Uint8Array>, options: { expected: ExpectedContent; signal: AbortSignal }): Promise<ContentInfo> {
-    const { expected, signal } = options;
+  async ingest(
+    source: AsyncIterable<Uint8Array>,
+    options: { expected: ExpectedContent; isSparse?: boolean; signal: AbortSignal },
+  ): Promise<ContentInfo> {
+    const { expected, signal, isSparse = false } = options;
     const present = await this.stat(expected.digest);
     const intake = new Intake(source, expected, signal);
     if (present !== null && (expected.size ?? present.size) === present.size) {
@@ -53,7 +56,7 @@ export class ContentStore implements ContentShelf {
     }
     return mapDiskFull(expected.digest, async () => {
       await this.#makeDirectories();
-      if (expected.size !== null)
+      if (expected.size !== null && !isSparse)
         await requireRoom(this.#stagingDir, { bytes: expected.size, what: expected.digest, object: expected.digest });
       const published = await publishFile({
         target: this.path(expected.digest),

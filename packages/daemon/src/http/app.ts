@@ -1,5 +1,6 @@
 import { asKilnError, KilnError, LIMITS, toProblem } from "@kiln/protocol";
 import { Hono } from "hono";
+import { bundleRoutes } from "./bundle-routes.ts";
 import { contentRoutes } from "./content-routes.ts";
 import { eventRoutes } from "./event-routes.ts";
 import { hostRoutes } from "./host-routes.ts";
@@ -14,7 +15,7 @@ export const createApp = (parts: ApiParts): Hono => {
   const app = new Hono();
   app.use(async (context, next) => {
     const length = Number(context.req.header("content-length") ?? 0);
-    const isContent = context.req.path.startsWith("/v1/content/");
+    const isContent = /^\/v1\/(?:content|bundles)(?:\/|$)/.test(context.req.path);
     if (!isContent && length > LIMITS.requestBytes) {
       throw new KilnError("REQUEST_TOO_LARGE", `the request has ${length} bytes; ${LIMITS.requestBytes} are allowed`);
     }
@@ -24,6 +25,7 @@ export const createApp = (parts: ApiParts): Hono => {
   app.route("/v1", hostRoutes(parts));
   app.route("/v1/images", imageRoutes(parts));
   app.route("/v1/content", contentRoutes(parts));
+  app.route("/v1/bundles", bundleRoutes(parts));
   app.route("/v1/vms", vmRoutes(parts));
   app.route("/v1/operations", operationRoutes(parts.core));
   app.route("/v1/events", eventRoutes(parts.core));

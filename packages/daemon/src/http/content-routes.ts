@@ -11,6 +11,13 @@ const parseDigest = (text: string): Digest => {
 
 export const contentRoutes = (parts: ApiParts): Hono =>
   new Hono()
+    .post("/", async (context) => {
+      const length = context.req.header("content-length");
+      const body = context.req.raw.body ?? new ReadableStream({ start: (controller) => controller.close() });
+      const size = length === undefined ? null : Number(length);
+      const { digest, size: sizeBytes } = await parts.blobs.receiveUnnamed(body, { size, signal: context.req.raw.signal });
+      return context.json({ digest, sizeBytes }, 201);
+    })
     .get("/:digest", async (context) => {
       const digest = parseDigest(parameter(context, "digest"));
       if (context.req.method === "HEAD") return context.body(null, (await parts.blobs.has(digest)) ? 200 : 404);

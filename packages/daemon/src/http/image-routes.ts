@@ -1,9 +1,12 @@
 import {
+  type Digest,
+  KilnError,
   customizeImageRequest,
   importImageRequest,
   promoteImageRequest,
   pullImageRequest,
   rebuildImageRequest,
+  registerImageRequest,
   tagImageRequest,
   verifyImageRequest,
 } from "@kiln/protocol";
@@ -11,6 +14,7 @@ import { type Context, Hono } from "hono";
 import { beginPullImage, importImage, inspectImage, listImages, removeImage, tagImage } from "../operations/images.ts";
 import { beginCustomizeImage } from "../operations/customize-image.ts";
 import { beginPromoteImage } from "../operations/promote-image.ts";
+import { beginRegisterImage } from "../operations/register-image.ts";
 import { beginRebuildImage } from "../operations/rebuild-image.ts";
 import { beginVerifyImage } from "../operations/verify-image.ts";
 import { answerBegun } from "./begun.ts";
@@ -18,6 +22,10 @@ import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody, requestFacts } from "./parse.ts";
 
 const reference = (context: Context): string => decodeURIComponent(parameter(context, "reference"));
+
+/** Before an operation begins: who has sent it sends it again. */
+const contentMissing = (name: string): KilnError =>
+  new KilnError("IMAGE_CONTENT_MISSING", `the file system of ${name} is not in the content store`, { object: name });
 
 export const imageRoutes = (parts: ApiParts): Hono => {
   const { core } = parts;
@@ -30,6 +38,11 @@ export const imageRoutes = (parts: ApiParts): Hono => {
     .post("/promote", async (context) => {
       const request = await parseBody(context, promoteImageRequest);
       return answerBegun(context, core, () => beginPromoteImage(core, request, requestFacts(context)));
+    })
+    .post("/register", async (context) => {
+      const request = await parseBody(context, registerImageRequest);
+      if (!(await parts.blobs.has(request.rootfs as Digest))) throw contentMissing(request.name);
+      return answerBegun(context, core, () => beginRegisterImage(core, request, requestFacts(context)));
     })
     .post("/customize", async (context) => {
       const request = await parseBody(context, customizeImageRequest);

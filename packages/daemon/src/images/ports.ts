@@ -58,7 +58,11 @@ export interface ContentShelf extends ContentReader {
    * Throws CONTENT_DIGEST_MISMATCH, CONTENT_SIZE_MISMATCH, DISK_FULL, what the source throws, or the signal's
    * reason; then nothing is left behind.
    */
-  ingest(source: AsyncIterable<Uint8Array>, options: { expected: ExpectedContent; signal: AbortSignal }): Promise<ContentInfo>;
+  ingest(
+    source: AsyncIterable<Uint8Array>,
+    /** `isSparse`: most of it may be zeros, which take no room; then the size says nothing of the room that it needs. */
+    options: { expected: ExpectedContent; isSparse?: boolean; signal: AbortSignal },
+  ): Promise<ContentInfo>;
   /** The same for bytes whose digest is not known before; `lease` holds it before it has its name. */
   ingestUnnamed(source: AsyncIterable<Uint8Array>, options: { lease: ContentLease; signal: AbortSignal }): Promise<ContentInfo>;
   /** Whether so much more fits; to be asked before much is fetched. Throws DISK_FULL with `what` and the figures. */

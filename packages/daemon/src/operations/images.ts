@@ -33,13 +33,13 @@ export interface CallerFacts {
 export const listImages = (core: Core): ImageView[] => core.images.listImages().map((record) => toImageView(core, record));
 
 /** Throws IMAGE_NOT_FOUND, REFERENCE_INVALID. */
-const getImage = (core: Core, text: string): ImageRecord => {
+export const requireImage = (core: Core, text: string): ImageRecord => {
   const record = findImage(text, core.images);
   if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${text}`, { object: text });
   return record;
 };
 
-export const inspectImage = (core: Core, text: string): ImageDetails => toImageDetails(core, getImage(core, text));
+export const inspectImage = (core: Core, text: string): ImageDetails => toImageDetails(core, requireImage(core, text));
 
 export const sourceRequest = (
   request: { platform: string | null; plainHttp: boolean },
@@ -200,7 +200,7 @@ export const tagImage = async (core: Core, request: { source: string; target: st
   if (target.transport !== "docker" || target.digest !== null) {
     throw new KilnError("REFERENCE_INVALID", `${request.target} is not NAME[:TAG]`, { object: request.target });
   }
-  const source = getImage(core, request.source);
+  const source = requireImage(core, request.source);
   const reference = canonicalReference(request.target);
   const before = core.images.getImage(reference);
   const record: ImageRecord = { ...source, reference, image: { ...source.image, reference } };
@@ -212,7 +212,7 @@ export const tagImage = async (core: Core, request: { source: string; target: st
 
 /** Removes a name, then what only it needed. Throws IMAGE_NOT_FOUND, IMAGE_IN_USE. */
 export const removeImage = async (core: Core, text: string): Promise<void> => {
-  const { reference, rootfsKey } = getImage(core, text);
+  const { reference, rootfsKey } = requireImage(core, text);
   const others = core.images.listImages().filter((one) => one.rootfsKey === rootfsKey && one.reference !== reference);
   if (others.length === 0 && core.leases.isHeld(rootfsKey)) {
     throw new KilnError("IMAGE_IN_USE", `the image ${reference} is wanted by an operation that runs`, {

@@ -6,6 +6,7 @@ import type { OperationContext } from "./operation.ts";
 import { continueRebuild, REBUILD_SAGA } from "./rebuild-image.ts";
 import { continueCustomize, CUSTOMIZE_SAGA } from "./customize-image.ts";
 import { continuePromote, PROMOTE_SAGA } from "./promote-image.ts";
+import { contentOfRegister, continueRegister, REGISTER_SAGA } from "./register-image.ts";
 import { continueRemove, DELETE_SAGA } from "./remove-vm.ts";
 import { reportRepair } from "./report-repair.ts";
 import { type SagaRecord, sagaPoints } from "./saga/saga.ts";
@@ -26,6 +27,7 @@ const CONTINUE: Readonly<Record<string, Continue>> = {
   [ENSURE_SAGA.name]: (core, saga, operation) => continuePull(core, { saga, operation, credentials: {} }),
   [WARM_SAGA.name]: continueWarm,
   [PROMOTE_SAGA.name]: continuePromote,
+  [REGISTER_SAGA.name]: continueRegister,
   [CUSTOMIZE_SAGA.name]: (core, saga, operation) => continueCustomize(core, { saga, operation, credentials: {} }),
   [VERIFY_SAGA.name]: continueVerify,
   [SCRUB_SAGA.name]: continueScrub,
@@ -41,6 +43,7 @@ export const SAGA_POINTS: readonly string[] = [
   ENSURE_SAGA,
   WARM_SAGA,
   PROMOTE_SAGA,
+  REGISTER_SAGA,
   CUSTOMIZE_SAGA,
   VERIFY_SAGA,
   REBUILD_SAGA,
@@ -60,6 +63,8 @@ export interface Interrupted {
 
 export const findInterrupted = (core: Core): Interrupted => {
   const sagas = core.sagas.list();
+  // a caller has sent it, and nobody can fetch it again
+  for (const content of sagas.map(contentOfRegister)) if (content !== null) core.leases.holdForAWhile(content);
   return {
     sagas,
     operations: new Set(sagas.map(({ operation }) => operation)),

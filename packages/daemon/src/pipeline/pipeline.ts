@@ -39,7 +39,8 @@ export interface WantedImage extends SourceRequest {
   readonly lease: ContentLease;
 }
 
-const KERNEL_NAME = "debian-cloud";
+/** The kernel that guests are booted with. */
+export const KERNEL_NAME = "debian-cloud";
 
 /** From a name to the artifacts a VM boots from. Each step is keyed, joined, and done only where its result is not there. */
 export class Pipeline {

@@ -15,6 +15,7 @@ export const OPERATION_KINDS = [
   "image.ensure",
   "image.pull",
   "image.promote",
+  "image.register",
   "image.customize",
   "customize.run",
   "image.verify",

@@ -68,7 +68,8 @@ export const encodeSetup = (setup: SetupRequest): Uint8Array =>
 
 const NETWORK_AT = { prefixBits: 6, address: 8, gateway: 12, bytes: 16 } as const;
 
-const encodeNetwork = ({ modules, mac, prefixBits, address, gateway }: NetworkSetup): readonly TlvItem[] => {
+/** For a SETUP, or a PREPARE that leaves nothing but the MAC to it. */
+export const encodeNetwork = ({ modules, mac, prefixBits, address, gateway }: NetworkSetup): readonly TlvItem[] => {
   const value = new Uint8Array(NETWORK_AT.bytes);
   value.set(mac);
   value[NETWORK_AT.prefixBits] = prefixBits;

@@ -1,12 +1,15 @@
 import { isDigest } from "@kiln/protocol/ids";
 import { KilnError } from "@kiln/protocol/errors";
 import type {
+  BundleManifest,
   CustomizeImageRequest,
   ImageDetails,
   ImageView,
   ImportImageAnswer,
   OperationView,
   PromoteImageRequest,
+  ReceivedContent,
+  RegisterImageRequest,
   RegistryCredentials,
 } from "@kiln/protocol";
 import type { ApiClient, CallOptions } from "../api-client.ts";
@@ -17,6 +20,11 @@ export interface LayoutBlob {
   readonly sizeBytes: number;
   /** Called once for each try of sending it. */
   readonly open: () => AsyncIterable<Uint8Array>;
+}
+
+/** A file that is sent, and how much of it has been. */
+export interface SentFile extends LayoutBlob, CallOptions {
+  readonly onProgress?: LayoutImport["onProgress"];
 }
 
 export interface LayoutImport extends CallOptions {
@@ -82,6 +90,49 @@ export class Images {
   /** Makes an image of what a VM that does not run has written. The operation's `result` is the image's digest. Throws VM_RUNNING, IMAGE_NAME_CONFLICT. */
   promote(vm: string, request: Omit<PromoteImageRequest, "vm">, options: CallOptions = {}): Promise<OperationView> {
     return this.#api.json("POST", "/v1/images/promote", { json: { ...request, vm }, signal: options.signal });
+  }
+
+  /**
+   * Sends an ext4 file system and makes an image of it. The operation's `result` is the image's digest; it fails with ROOTFS_INVALID where
+   * the file is none that a guest can boot from, and with IMAGE_NAME_CONFLICT.
+   */
+  register(file: SentFile, request: Omit<RegisterImageRequest, "rootfs">): Promise<OperationView> {
+    return this.#registerSent(file.signal, async () => {
+      const { digest: rootfs } = await this.#api.json<ReceivedContent>("POST", "/v1/content", sending(file));
+      return { ...request, rootfs };
+    });
+  }
+
+  /** Takes in what `export` has written, here or elsewhere; by default under the name that it had. As `register`, and throws BUNDLE_INVALID. */
+  import(
+    bundle: SentFile,
+    options: { readonly name?: string | undefined; readonly replace?: boolean | undefined } = {},
+  ): Promise<OperationView> {
+    return this.#registerSent(bundle.signal, async () => {
+      const manifest = await this.#api.json<BundleManifest>("POST", "/v1/bundles", sending(bundle));
+      const { reference, platform, config, rootfs } = manifest;
+      return { name: options.name ?? reference, replace: options.replace ?? false, platform, config, rootfs: rootfs.digest };
+    });
+  }
+
+  /** An image as a bundle, a tar packed by zstd: its rootfs, which is built first where it is not there, and how it runs. Throws IMAGE_NOT_FOUND. */
+  async export(reference: string, options: CallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
+    const { signal } = options;
+    const image = await this.inspect(reference, options);
+    const json = { reference: image.reference, pull: "missing", platform: image.platform };
+    await this.#api.json("POST", "/v1/images/pull", { query: { wait: true }, json, signal });
+    return this.#api.stream(`/v1/bundles/${encodeURIComponent(image.reference)}`, { signal });
+  }
+
+  /** A daemon that has ended meanwhile may have swept what was sent: it is sent again, once. */
+  async #registerSent(signal: AbortSignal | undefined, send: () => Promise<RegisterImageRequest>): Promise<OperationView> {
+    const begin = async (): Promise<OperationView> => this.#api.json("POST", "/v1/images/register", { json: await send(), signal });
+    try {
+      return await begin();
+    } catch (error) {
+      if (error instanceof KilnError && error.code === "IMAGE_CONTENT_MISSING") return begin();
+      throw error;
+    }
   }
 
   /**
@@ -167,6 +218,11 @@ export class Images {
     throw new KilnError("IMAGE_CONTENT_MISSING", `${layout.reference}: the import does not come to an end`, { object: layout.reference });
   }
 }
+
+const sending = (file: SentFile) => {
+  const octets = { sizeBytes: file.sizeBytes, open: new SentBytes(file.onProgress).counting(file) };
+  return { octets, signal: file.signal };
+};
 
 /** Counts what goes out, over all blobs that are known to be missing. */
 class SentBytes {
