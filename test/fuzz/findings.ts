@@ -12,4 +12,9 @@ export const FIXED: readonly Fixed[] = [
     input: "found-oci-latest",
     what: "the short name of `docker.io/library/oci:latest` was `oci:latest`, which is a layout in a directory",
   },
+  {
+    target: "reference",
+    input: "found-docker-io-twice",
+    what: "the short name of `docker.io/docker.io/a/b`, whose repository begins like a domain, was `docker.io/a/b`, another image",
+  },
 ];

@@ -8,4 +8,6 @@ export const TARGETS: Readonly<Record<string, () => Promise<FuzzTarget>>> = {
   reference: async () => (await import("./reference.ts")).REFERENCE,
   "layer-stream": async () => (await import("./layer-stream.ts")).LAYER_STREAM,
   layers: async () => (await import("./layers.ts")).LAYERS,
+  ext4: async () => (await import("./ext4.ts")).EXT4,
+  "ext4-journal": async () => (await import("./ext4.ts")).EXT4_JOURNAL,
 };

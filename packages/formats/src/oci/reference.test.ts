@@ -34,6 +34,8 @@ suite("image references", () => {
       ["docker://alpine:3", "docker.io/library/alpine:3", "alpine:3"],
       ["index.docker.io/a/b", "docker.io/a/b:latest", "a/b:latest"],
       ["a/b:1", "docker.io/a/b:1", "a/b:1"],
+      ["docker.io/localhost/x:1", "docker.io/localhost/x:1", "docker.io/localhost/x:1"],
+      ["docker.io/docker.io/x/y:1", "docker.io/docker.io/x/y:1", "docker.io/docker.io/x/y:1"],
       ["library/oci:1", "docker.io/library/oci:1", "library/oci:1"],
       [`alpine@${digest}`, `docker.io/library/alpine@${digest}`, `alpine@${digest}`],
       [`localhost/x:1@${digest}`, `localhost/x:1@${digest}`, `localhost/x:1@${digest}`],

@@ -98,6 +98,8 @@ export const familiarName = (name: string): string => {
   const prefix = `${DEFAULT_DOMAIN}/`;
   if (!name.startsWith(prefix)) return name;
   const rest = name.slice(prefix.length);
+  // a repository may begin with what would then be the domain
+  if (splitDomain(rest).repository !== rest) return name;
   const short = rest.slice(OFFICIAL.length);
   // an image may be called oci or deb, and its short name would then mean another transport
   return rest.startsWith(OFFICIAL) && !short.includes("/") && !TRANSPORT.test(short) ? short : rest;
