@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { KEPT_BYTES = 64 * 1024 };
+
 uint8_t *buffer_reserve(struct buffer *b, size_t n) {
   if (b->start + b->len + n <= b->cap) return b->data + b->start + b->len;
   if (b->start > 0) {
@@ -32,6 +34,11 @@ void buffer_consume(struct buffer *b, size_t n) {
   b->start += n;
   b->len -= n;
   if (b->len == 0) b->start = 0;
+}
+
+void buffer_clear(struct buffer *b) {
+  if (b->cap > KEPT_BYTES) buffer_free(b);
+  b->start = b->len = 0;
 }
 
 void buffer_free(struct buffer *b) {

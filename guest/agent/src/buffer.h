@@ -15,6 +15,8 @@ uint8_t *buffer_reserve(struct buffer *b, size_t n);
 bool buffer_append(struct buffer *b, const void *bytes, size_t n);
 void buffer_consume(struct buffer *b, size_t n);
 static inline const uint8_t *buffer_head(const struct buffer *b) { return b->data + b->start; }
+/* Empties it; a little of its memory stays for what comes next. */
+void buffer_clear(struct buffer *b);
 /* Empties it and gives its memory back. */
 void buffer_free(struct buffer *b);
 #endif

@@ -56,8 +56,8 @@ void channel_open_listener(int fd) {
 }
 
 void channel_forget(void) {
-  buffer_free(&agent.channel.out);
-  buffer_free(&agent.channel.control);
+  buffer_clear(&agent.channel.out);
+  buffer_clear(&agent.channel.control);
 }
 
 bool channel_flushed(void) { return agent.channel.watch.fd < 0 || (agent.channel.out.len == 0 && agent.channel.control.len == 0); }
@@ -107,7 +107,7 @@ static void fill(void) {
   struct channel *c = &agent.channel;
   if (c->control.len > 0 && c->out.len < OUT_LOW) {
     if (!buffer_append(&c->out, buffer_head(&c->control), c->control.len)) return;
-    buffer_free(&c->control);
+    buffer_clear(&c->control);
   }
   if (!agent.session.open) return;
   c->execs_first = !c->execs_first;

@@ -1,16 +1,24 @@
 /* The interfaces: lo, and the NIC where the VM has one. */
+#include "file.h"
 #include "setup.h"
 #include <errno.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <net/route.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum { MAC_BYTES = 6, PREFIX_AT = 6, ADDRESS_AT = 8, GATEWAY_AT = 12, NIC_MS = 10000, NIC_POLL_US = 500, INTERFACES = 64 };
+
+/* The NIC that has been up since before the guest was saved, and all that it was given. */
+static struct {
+  char name[IFNAMSIZ];
+  uint8_t network[NETWORK_BYTES];
+} ready;
 
 /* Its name: the first interface of Ethernet, since those that the image makes come later. */
 static bool find_nic(int fd, char name[IFNAMSIZ]) {
@@ -54,7 +62,7 @@ static int set_address(int fd, const char *name, unsigned long request, const vo
   return ioctl(fd, request, &value) < 0 ? errno : 0;
 }
 
-/* Also where it has one: a restored guest has its snapshot's. The interface is down for it. */
+/* Also where it has one: a restored guest has its snapshot's. */
 static int set_mac(int fd, const char *name, const uint8_t *mac) {
   struct ifreq request = {.ifr_hwaddr.sa_family = ARPHRD_ETHER};
   strncpy(request.ifr_name, name, IFNAMSIZ - 1);
@@ -71,13 +79,20 @@ static int add_default_route(int fd, const void *gateway) {
   return ioctl(fd, SIOCADDRT, &route) < 0 && errno != EEXIST ? errno : 0;
 }
 
-static int set_up_nic(struct setup *s, int fd) {
-  char name[IFNAMSIZ];
+/* Its link is IPv4 only; an address made from a MAC would outlive it. A kernel without IPv6 is fine. */
+static void disable_ipv6(const char *name) {
+  char path[80];
+  snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%.*s/disable_ipv6", IFNAMSIZ, name);
+  file_write(path, "1", 1);
+}
+
+static int set_up_nic(struct setup *s, int fd, char name[IFNAMSIZ]) {
   const uint8_t *network = s->network;
   if (network[PREFIX_AT] > 32) return setup_fail(s, EINVAL, "a network of %u bits", network[PREFIX_AT]);
   uint32_t mask = htonl(network[PREFIX_AT] ? UINT32_MAX << (32 - network[PREFIX_AT]) : 0);
   int error = await_nic(s, fd, name);
   if (error) return error;
+  disable_ipv6(name);
   if (!error) error = set_flags(fd, name, 0);
   if (!error) error = set_mac(fd, name, network);
   if (!error) error = set_address(fd, name, SIOCSIFADDR, network + ADDRESS_AT);
@@ -87,12 +102,18 @@ static int set_up_nic(struct setup *s, int fd) {
   return error ? setup_fail(s, error, "the NIC %s cannot be set up", name) : 0;
 }
 
+/* Only its MAC is the VM's own. */
+static bool is_ready(const uint8_t *network) {
+  return *ready.name && memcmp(network + PREFIX_AT, ready.network + PREFIX_AT, NETWORK_BYTES - PREFIX_AT) == 0;
+}
+
 int setup_network(struct setup *s) {
+  char name[IFNAMSIZ];
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return setup_fail(s, errno, "no sockets");
   int error = set_flags(fd, "lo", IFF_UP | IFF_RUNNING);
   if (error) setup_fail(s, error, "cannot bring lo up");
-  if (!error && s->network) error = set_up_nic(s, fd);
+  if (!error && s->network && !(is_ready(s->network) && set_mac(fd, ready.name, s->network) == 0)) error = set_up_nic(s, fd, name);
   /* A guest that was saved has one, whoever is restored from it. */
   if (!s->network) virtio_unbind(VIRTIO_NET);
   close(fd);
@@ -103,7 +124,11 @@ int prepare_network(struct setup *s) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return setup_fail(s, errno, "no sockets");
   int error = set_flags(fd, "lo", IFF_UP | IFF_RUNNING);
+  if (error) setup_fail(s, error, "cannot bring lo up");
+  if (!error && s->network) {
+    error = set_up_nic(s, fd, ready.name);
+    memcpy(ready.network, s->network, NETWORK_BYTES);
+  }
   close(fd);
-  virtio_bind_next(VIRTIO_NET);
-  return error ? setup_fail(s, error, "cannot bring lo up") : 0;
+  return error;
 }

@@ -15,6 +15,12 @@ export interface EmptyDiskRequest {
   readonly label?: string;
 }
 
+/** What the agent mounts the image's overlay with: it need not make them, which costs a guest more than all that is written here. */
+const OVERLAY_DIRECTORIES = [
+  { name: "upper", mode: 0o755 },
+  { name: "work", mode: 0o700 },
+];
+
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 interface Write {
@@ -22,10 +28,11 @@ interface Write {
   readonly bytes: Uint8Array;
 }
 
-/** What is not zero of an empty file system, in memory: some 200 KiB for 8 GiB, 12 MiB for 1 TiB. */
+/** What is not zero of such a file system, in memory: some 200 KiB for 8 GiB, 12 MiB for 1 TiB. */
 const collectWrites = (request: EmptyDiskRequest): readonly Write[] => {
   const writes: Write[] = [];
-  const options = { sizeBytes: request.sizeBytes, journal: true, identity: diskIdentity(request.uuid, request.label ?? "") };
+  const identity = diskIdentity(request.uuid, request.label ?? "");
+  const options = { sizeBytes: request.sizeBytes, journal: true, directories: OVERLAY_DIRECTORIES, identity };
   writeEmptyExt4(options, { write: (offset, bytes) => writes.push({ offset, bytes: Uint8Array.from(bytes) }) });
   return writes;
 };
@@ -37,7 +44,7 @@ const check = (request: EmptyDiskRequest): void => {
 };
 
 /**
- * Writes an empty ext4 with a journal: sparse, in milliseconds, synced when this returns. On failure or abort the file is gone.
+ * Writes a writable disk, an ext4 with a journal, whose directories for the overlay are empty: sparse, in milliseconds, synced when this returns. On failure or abort the file is gone.
  * Throws KilnError REQUEST_INVALID (size, label), DISK_FULL, CANCELLED.
  */
 export const createEmptyDisk = async (request: EmptyDiskRequest, options: { signal: AbortSignal }): Promise<void> => {

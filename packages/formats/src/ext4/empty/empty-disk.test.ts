@@ -52,6 +52,32 @@ for (const sizeBytes of sizes) {
   });
 }
 
+test("directories that are asked for are there, empty, with their modes, and can be written to", { skip: skipMount }, () => {
+  withScratch((scratch) => {
+    const disk = join(scratch, "disk");
+    const directories = [
+      { name: "upper", mode: 0o755 },
+      { name: "work", mode: 0o700 },
+    ];
+    withFileSink(disk, (sink, resize) => {
+      writeEmptyExt4({ sizeBytes: 64 * MIB, journal: true, identity: IDENTITY, directories }, sink);
+      resize(64 * MIB);
+    });
+    assertClean(disk);
+    withMount(disk, "rw", (mountPoint) => {
+      assert.deepEqual(readdirSync(mountPoint).sort(), ["lost+found", "upper", "work"]);
+      for (const { name, mode } of directories) {
+        const { mode: found, uid, gid, nlink } = statSync(join(mountPoint, name));
+        assert.deepEqual({ found: found & 0o7777, uid, gid, nlink }, { found: mode, uid: 0, gid: 0, nlink: 2 });
+        assert.deepEqual(readdirSync(join(mountPoint, name)), []);
+        writeFileSync(join(mountPoint, name, "file"), "content");
+      }
+      assert.equal(statSync(mountPoint).nlink, 5);
+    });
+    assertClean(disk);
+  });
+});
+
 test("the same disk has the same bytes, and its label and UUID", () => {
   withScratch((scratch) => {
     const [a, b] = [join(scratch, "a"), join(scratch, "b")];

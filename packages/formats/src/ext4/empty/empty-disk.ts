@@ -33,6 +33,8 @@ export interface EmptyDiskOptions {
   readonly identity: FileSystemIdentity;
   /** A journal of mke2fs's size for the disk. */
   readonly journal: boolean;
+  /** Empty ones in the root, of root's; their names are ASCII. None if absent. */
+  readonly directories?: readonly { readonly name: string; readonly mode: number }[];
 }
 
 /** As large as mke2fs makes it, so that fsck finds room in it without allocating. */
@@ -90,6 +92,20 @@ interface InodeSpec {
   readonly extents: readonly Extent[];
 }
 
+interface RootDirectory {
+  readonly name: string;
+  readonly mode: number;
+  readonly inode: number;
+  readonly blocks: number;
+}
+
+const entry = (name: string, inode: number) => ({ name, inode, kind: "directory" as const });
+
+const rootDirectories = ({ directories = [] }: EmptyDiskOptions): readonly RootDirectory[] => [
+  { name: "lost+found", mode: 0o700, inode: LOST_FOUND_INODE, blocks: LOST_FOUND_BLOCKS },
+  ...directories.map((directory, index) => ({ ...directory, inode: LOST_FOUND_INODE + 1 + index, blocks: 1 })),
+];
+
 /** Writes the files that every disk has, and keeps the first inode table. */
 class Contents {
   readonly inodes: Buffer;
@@ -106,18 +122,21 @@ class Contents {
     this.#seed = checksumSeed(identity);
   }
 
-  writeDirectories(): void {
-    const [root, lostFound] = [this.allocator.take(1), this.allocator.take(LOST_FOUND_BLOCKS)];
-    const entry = (name: string, inode: number) => ({ name, inode, kind: "directory" as const });
-    const rootSeed = inodeChecksumSeed(this.#seed, ROOT_INODE);
-    const lostFoundSeed = inodeChecksumSeed(this.#seed, LOST_FOUND_INODE);
-    this.#writeBlocks(root, [
-      encodeDirectoryBlock([entry(".", ROOT_INODE), entry("..", ROOT_INODE), entry("lost+found", LOST_FOUND_INODE)], rootSeed),
-    ]);
-    const empty = Array.from({ length: LOST_FOUND_BLOCKS - 1 }, () => emptyDirectoryBlock(lostFoundSeed));
-    this.#writeBlocks(lostFound, [encodeDirectoryBlock([entry(".", LOST_FOUND_INODE), entry("..", ROOT_INODE)], lostFoundSeed), ...empty]);
-    this.#inode(ROOT_INODE, { kind: "directory", mode: 0o755, links: 3, extents: root });
-    this.#inode(LOST_FOUND_INODE, { kind: "directory", mode: 0o700, links: 2, extents: lostFound });
+  writeDirectories(directories: readonly RootDirectory[]): void {
+    const root = this.allocator.take(1);
+    const entries = directories.map(({ name, inode }) => entry(name, inode));
+    const all = [entry(".", ROOT_INODE), entry("..", ROOT_INODE), ...entries];
+    this.#writeBlocks(root, [encodeDirectoryBlock(all, inodeChecksumSeed(this.#seed, ROOT_INODE))]);
+    this.#inode(ROOT_INODE, { kind: "directory", mode: 0o755, links: 2 + directories.length, extents: root });
+    for (const directory of directories) this.#emptyDirectory(directory);
+  }
+
+  #emptyDirectory({ inode, mode, blocks }: RootDirectory): void {
+    const extents = this.allocator.take(blocks);
+    const seed = inodeChecksumSeed(this.#seed, inode);
+    const first = encodeDirectoryBlock([entry(".", inode), entry("..", ROOT_INODE)], seed);
+    this.#writeBlocks(extents, [first, ...Array.from({ length: blocks - 1 }, () => emptyDirectoryBlock(seed))]);
+    this.#inode(inode, { kind: "directory", mode, links: 2, extents });
   }
 
   /** Returns what the superblock repeats of the journal. */
@@ -174,36 +193,41 @@ const writeBlockBitmap = (plan: DiskPlan, group: number, output: { used: number;
   return { flags: 0, checksum: crc32c(output.seed, bitmap.bytes) };
 };
 
-const writeInodeBitmap = (plan: DiskPlan, output: { seed: number; sink: Sink }): number => {
+const writeInodeBitmap = (plan: DiskPlan, output: { usedInodes: number; seed: number; sink: Sink }): number => {
   const bitmap = new Bitmap(BLOCKS_PER_GROUP);
-  bitmap.setRange(0, LOST_FOUND_INODE);
+  bitmap.setRange(0, output.usedInodes);
   bitmap.setRange(plan.inodesPerGroup, BLOCKS_PER_GROUP);
   output.sink.write(placesOf(plan, 0).inodeBitmap * BLOCK_BYTES, bitmap.bytes);
   return crc32c(output.seed, bitmap.bytes, { start: 0, end: plan.inodesPerGroup / 8 });
 };
 
-const writeGroups = (plan: DiskPlan, usedIn: ReadonlyMap<number, number>, output: { seed: number; sink: Sink }): GroupDescriptor[] => {
+const writeGroups = (
+  plan: DiskPlan,
+  used: { readonly blocksIn: ReadonlyMap<number, number>; readonly directories: number },
+  output: { seed: number; sink: Sink },
+): GroupDescriptor[] => {
+  const inodes = FIRST_INODE - 1 + used.directories;
   const groups: GroupDescriptor[] = [];
   for (let group = 0; group < plan.groups; group += 1) {
-    const used = usedIn.get(group) ?? 0;
-    const bitmap = writeBlockBitmap(plan, group, { used, ...output });
-    const usedInodes = group === 0 ? LOST_FOUND_INODE : 0;
+    const blocks = used.blocksIn.get(group) ?? 0;
+    const bitmap = writeBlockBitmap(plan, group, { used: blocks, ...output });
+    const usedInodes = group === 0 ? inodes : 0;
     groups.push({
       ...placesOf(plan, group),
-      freeBlocks: blocksOfGroup(plan, group) - metadataBlocks(plan, group) - used,
+      freeBlocks: blocksOfGroup(plan, group) - metadataBlocks(plan, group) - blocks,
       freeInodes: plan.inodesPerGroup - usedInodes,
-      directories: group === 0 ? 2 : 0,
+      directories: group === 0 ? 1 + used.directories : 0,
       unusedInodes: plan.inodesPerGroup - usedInodes,
       flags: GROUP_FLAGS.inodeZeroed | bitmap.flags | (group === 0 ? 0 : GROUP_FLAGS.inodeUninit),
       blockBitmapChecksum: bitmap.checksum,
-      inodeBitmapChecksum: group === 0 ? writeInodeBitmap(plan, output) : 0,
+      inodeBitmapChecksum: group === 0 ? writeInodeBitmap(plan, { usedInodes, ...output }) : 0,
     });
   }
   return groups;
 };
 
 /**
- * Writes an empty file system: a root directory with lost+found and, if asked for, a journal with nothing in it. Only what is not zero is
+ * Writes an empty file system: a root directory with lost+found and what is asked for, directories and a journal with nothing in them. Only what is not zero is
  * written (some 200 KiB for 8 GiB); the sink's file must be given `sizeBytes`. Throws Ext4Error TOO_SMALL or TOO_LARGE.
  */
 export const writeEmptyExt4 = (options: EmptyDiskOptions, sink: Sink): void => {
@@ -211,17 +235,18 @@ export const writeEmptyExt4 = (options: EmptyDiskOptions, sink: Sink): void => {
   const plan = planDisk(options.sizeBytes, options);
   const seed = checksumSeed(identity);
   const contents = new Contents(plan, identity, sink);
-  contents.writeDirectories();
+  const directories = rootDirectories(options);
+  contents.writeDirectories(directories);
   const journal = options.journal ? contents.writeJournal(plan.journalBlocks) : null;
   sink.write(placesOf(plan, 0).inodeTable * BLOCK_BYTES, contents.inodes);
-  const groups = writeGroups(plan, contents.allocator.usedIn, { seed, sink });
+  const groups = writeGroups(plan, { blocksIn: contents.allocator.usedIn, directories: directories.length }, { seed, sink });
   const values: SuperblockValues = {
     identity,
     blocks: plan.blocks,
     freeBlocks: groups.reduce((sum, group) => sum + group.freeBlocks, 0),
     reservedBlocks: 0,
     inodes: plan.groups * plan.inodesPerGroup,
-    freeInodes: plan.groups * plan.inodesPerGroup - LOST_FOUND_INODE,
+    freeInodes: groups.reduce((sum, group) => sum + group.freeInodes, 0),
     inodesPerGroup: plan.inodesPerGroup,
     logGroupsPerFlex: Math.log2(GROUPS_PER_FLEX),
     features: features(options.journal),
