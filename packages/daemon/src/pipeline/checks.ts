@@ -1,9 +1,10 @@
 import { type Digest, type ImageVerification, type OperationId } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
+import { wholeFileSystem } from "../images/ext4-image.ts";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
-import type { ArtifactReader, ReadFile, RootfsChecks } from "./checks.port.ts";
+import type { ArtifactReader, ComparedRootfs, ReadFile, RootfsChecks } from "./checks.port.ts";
 import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
 
 interface ImageCheckParts {
@@ -57,7 +58,7 @@ export class ImageChecks {
   }
 
   async #verify(image: ImageRecord, context: WorkContext): Promise<ImageVerification> {
-    const { images, rootfsChecks, checkpoint } = this.#parts;
+    const { images, checkpoint } = this.#parts;
     using lease = this.#parts.leases.begin(context.operation);
     lease.hold(image.rootfsKey);
     for (const { digest } of blobsOf(image)) lease.hold(digest);
@@ -65,8 +66,7 @@ export class ImageChecks {
     const blobs = await this.readBlobs(image, context);
     const record = images.getRootfs(image.rootfsKey);
     const found = await this.#readRootfs(image, record, context);
-    const canBuild = image.image.layers.length > 0 && blobs.every(({ kind, state }) => kind !== "layer" || state === "whole");
-    const compared = canBuild ? await rootfsChecks.compare(image.image, image.rootfsKey, watchOf(context)) : null;
+    const compared = await this.#compare(image, { blobs, context });
     const recorded = record?.digest ?? null;
     const isRootfsWhole = found === recorded && (compared === null || recorded === null || compared.digest === recorded);
     return {
@@ -75,6 +75,19 @@ export class ImageChecks {
       blobs: blobs.map(({ digest, kind, sizeBytes, state }) => ({ digest, kind, sizeBytes, state })),
       ok: isRootfsWhole && blobs.every(({ state }) => state === "whole"),
     };
+  }
+
+  /** null where the layers are not whole, or there are none. */
+  async #compare(
+    image: ImageRecord,
+    { blobs, context }: { blobs: readonly ReadBlob[]; context: WorkContext },
+  ): Promise<ComparedRootfs | null> {
+    const layers = blobs.filter(({ kind }) => kind === "layer");
+    if (layers.length === 0 || layers.some(({ state }) => state !== "whole")) return null;
+    // its rootfs is the blob, which was read
+    const own = wholeFileSystem(image.image);
+    if (own !== null) return { digest: own.digest, difference: null };
+    return this.#parts.rootfsChecks.compare(image.image, image.rootfsKey, watchOf(context));
   }
 
   /** Every blob of the image, read in full. */
