@@ -36,6 +36,14 @@ const isNew = (path: string, { ours }: Sides): boolean => {
   return type === "directory" && mode === "755" && uid === "0" && gid === "0" && mtime === FIXED_MTIME && xattrs === "";
 };
 
+/** No layer says a time of this hour: umoci made something there. */
+const UNPACKED_WITHIN_MS = 3_600_000;
+const isUnpacking = (mtime: string | null): boolean => Math.abs(Date.now() - Number(mtime) / 1e6) < UNPACKED_WITHIN_MS;
+
+/** A directory that a path through a symlink leads to is told by its other name only. */
+const holdsDirectory = (path: string, { ours }: Sides): boolean =>
+  [...ours].some(([child, { type }]) => type === "directory" && child !== "." && parentOf(child) === path);
+
 const SET_GROUP_ID = 0o2000;
 
 /** Whether a directory has what the kernel passes on to one that is made in it, which has it then too. */
@@ -58,8 +66,9 @@ export const REASONS: readonly Reason[] = [
   },
   {
     id: "b",
-    text: "A directory in which umoci made one that was not named yet: it keeps the time of that. In Kiln it has the time that its layer says.",
-    explains: ({ path, check }, sides) => check === "mtime" && isDirectory(path, sides) && holdsImplied(path, sides),
+    text: "A directory in which umoci made one that was not named yet, or not by this path: it keeps the time of that. In Kiln it has the time that its layer says.",
+    explains: ({ path, check, theirs }, sides) =>
+      check === "mtime" && isDirectory(path, sides) && (holdsImplied(path, sides) || (isUnpacking(theirs) && holdsDirectory(path, sides))),
   },
   {
     id: "c",
