@@ -1,3 +1,4 @@
+import { lstatSync } from "node:fs";
 import { lstat, readdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { HomePaths } from "./home.ts";
@@ -72,8 +73,26 @@ export class DirectoryUsage {
     return measureIn(join(this.#paths.content, "sha256"), (name) => ({ digest: `sha256:${name}` }));
   }
 
-  rootfs(): Promise<(Measured & { key: string })[]> {
-    return measureIn(this.#paths.rootfs, (name) => ({ key: name.replace(/\.ext4$/, "") }));
+  /** One that is a further name of a blob takes nothing of its own. */
+  async rootfs(): Promise<(Measured & { key: string })[]> {
+    const found = await measureIn(this.#paths.rootfs, (name) => ({ key: name.replace(/\.ext4$/, "") }));
+    const [files, blobs] = await Promise.all([this.#linked(this.#paths.rootfs), this.#linked(join(this.#paths.content, "sha256"))]);
+    const inodes = new Set(blobs.values());
+    return found.map((file) => {
+      const inode = files.get(file.path);
+      return inode !== undefined && inodes.has(inode) ? { ...file, bytes: 0, diskBytes: 0 } : file;
+    });
+  }
+
+  /** The files of a directory that have further names: the inode of each path. */
+  async #linked(directory: string): Promise<ReadonlyMap<string, bigint>> {
+    const inodes = new Map<string, bigint>();
+    for (const name of await namesIn(directory)) {
+      const path = join(directory, name);
+      const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+      if (stat !== undefined && stat.nlink > 1n && stat.isFile()) inodes.set(path, stat.ino);
+    }
+    return inodes;
   }
 
   kernels(): Promise<(Measured & { key: string })[]> {
