@@ -89,7 +89,10 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const platform = guestPlatform(process.arch);
   const apt = new Apt({ stagingDir: paths.staging, clock });
   const checkpoint = declareCheckpoints();
-  const rootfsFiles = new RootfsDirectory({ directory: paths.rootfs, stagingDir: paths.staging, blobPath: (digest) => shelf.path(digest) });
+  const rootfsFiles = new RootfsDirectory({
+    ...{ directory: paths.rootfs, stagingDir: paths.staging, limits: config.rootfsLimits },
+    blobPath: (digest) => shelf.path(digest),
+  });
   const kernelSets = new KernelDirectory({ directory: paths.kernels, stagingDir: paths.staging, agentPath: config.agentPath, apt, clock });
   const disks = createDisks(paths);
   const networks = new EgressNetwork({ directory: paths.network, stagingDir: paths.staging, uid: config.uidBase, clock, journal });

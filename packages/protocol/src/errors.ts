@@ -47,7 +47,7 @@ export const ERROR_TABLE = {
   LAYER_INVALID: row(422, 1, false, "a layer of the image is damaged or hostile; build or copy the image again"),
   ROOTFS_INVALID: row(422, 1, false, "give an ext4 file system that `e2fsck -f` finds whole"),
   BUNDLE_INVALID: row(422, 1, false, "make the bundle again with `kiln image export`, or copy it again"),
-  ROOTFS_TOO_LARGE: row(422, 1, false, "the image is larger than a rootfs may be"),
+  ROOTFS_TOO_LARGE: row(422, 1, false, "if the image is no bomb, start the daemon with a higher limit: docs/hostile-input.md names them"),
   PACKAGE_NOT_FOUND: row(404, 1, false, "look the name up with `apt-cache search`, and run `apt-get update` if the lists are old"),
   PACKAGE_FETCH_FAILED: row(502, 1, true, "run `apt-get update`, then the command again"),
   // registries

@@ -32,9 +32,22 @@ export interface Config {
   readonly pool: readonly PoolShape[];
   /** How often every artifact is read in full, and how fast; null: never. */
   readonly scrub: { readonly everyMs: number; readonly bytesPerSecond: number } | null;
+  /** What images may come to, where it is not the builder's own limit. */
+  readonly rootfsLimits: RootfsLimitSettings;
   /** From request to the agent's first answer. A cold boot under TCG takes 1.5 s alone on its core. */
   readonly bootTimeoutMs: number;
 }
+
+export type RootfsLimitSettings = Readonly<Partial<Record<keyof typeof ROOTFS_LIMIT_NAMES, number>>>;
+
+/** Documented in docs/hostile-input.md. */
+const ROOTFS_LIMIT_NAMES = {
+  maxImageBytes: "KILN_MAX_ROOTFS_BYTES",
+  maxEntries: "KILN_MAX_ROOTFS_ENTRIES",
+  maxUnpackedBytes: "KILN_MAX_UNPACKED_BYTES",
+  maxUnpackRatio: "KILN_MAX_UNPACK_RATIO",
+  freeUnpackBytes: "KILN_FREE_UNPACK_BYTES",
+} as const;
 
 export interface ConfigInput {
   readonly argv: readonly string[];
@@ -125,6 +138,13 @@ const parseScrub = (env: ConfigInput["env"]): Config["scrub"] => {
   };
 };
 
+const parseRootfsLimits = (env: ConfigInput["env"]): RootfsLimitSettings =>
+  Object.fromEntries(
+    Object.entries(ROOTFS_LIMIT_NAMES)
+      .map(([limit, name]) => [limit, parsePositive(name, env[name], 0)] as const)
+      .filter(([, value]) => value > 0),
+  );
+
 /** Arguments over environment over defaults. Throws USAGE. */
 export const parseConfig = (input: ConfigInput): Config => {
   const settings = parseArguments(input.argv);
@@ -143,6 +163,7 @@ export const parseConfig = (input: ConfigInput): Config => {
     preboot: parseSwitch("KILN_PREBOOT", input.env["KILN_PREBOOT"], driver === "qemu"),
     pool: parsePool(settings.pool ?? input.env["KILN_POOL"]),
     scrub: parseScrub(input.env),
+    rootfsLimits: parseRootfsLimits(input.env),
     bootTimeoutMs: parsePositive("KILN_BOOT_TIMEOUT_MS", input.env["KILN_BOOT_TIMEOUT_MS"], 120_000),
   });
 };

@@ -9,7 +9,7 @@ import type { RootfsRecord } from "../images/records.port.ts";
 import { inspectImage } from "./ext4-image/inspect.ts";
 import { KnownFiles } from "./known-files.ts";
 import { requireRoom } from "./room.ts";
-import { type BuiltRootfs, buildRootfs } from "./rootfs/index.ts";
+import { type BuiltRootfs, buildRootfs, type RootfsLimits } from "./rootfs/index.ts";
 
 export interface BuildWatch {
   readonly signal: AbortSignal;
@@ -22,12 +22,15 @@ export class RootfsDirectory {
   readonly #directory: string;
   readonly #stagingDir: string;
   readonly #blobPath: (digest: Digest) => string;
+  readonly #limits: Partial<RootfsLimits>;
   readonly #files = new KnownFiles();
 
-  constructor(options: { directory: string; stagingDir: string; blobPath: (digest: Digest) => string }) {
+  /** `limits`: those that are not the builder's own. */
+  constructor(options: { directory: string; stagingDir: string; blobPath: (digest: Digest) => string; limits?: Partial<RootfsLimits> }) {
     this.#directory = options.directory;
     this.#stagingDir = options.stagingDir;
     this.#blobPath = options.blobPath;
+    this.#limits = options.limits ?? {};
   }
 
   path(key: string): string {
@@ -95,7 +98,10 @@ export class RootfsDirectory {
     // what layers unpack to is known at the end only; it is no less than they are packed
     const least = image.layers.reduce((sum, layer) => sum + layer.size, 0);
     await requireRoom(this.#stagingDir, { bytes: least, what: `the rootfs of ${image.reference}`, object: image.reference });
-    const { digest } = await named(image.reference, buildRootfs({ layers, target: path, key }, { signal, onProgress }));
+    const { digest } = await named(
+      image.reference,
+      buildRootfs({ layers, target: path, key, limits: this.#limits }, { signal, onProgress }),
+    );
     return parseDigest(digest);
   }
 
