@@ -17,6 +17,8 @@ const DISK_BYTES = 32 * MIB;
 /** Two segments (vm-log.ts). */
 const LOG_BYTES = 32 * MIB;
 const FLOOD_MS = 2_500;
+/** For one that has to have come to something, on a busy machine. */
+const PATIENCE_MS = 60_000;
 /** What a guest that does something for FLOOD_MS gets of a host that ten others want as well. */
 const BUSY_TICKS = 25;
 /** Usually some milliseconds: whoever waits so long was held up. */
@@ -61,14 +63,19 @@ describe("a hostile guest", () => {
   };
 
   /** While it lasts, neighbour, daemon and disk are looked at again and again; then the VM is removed like any other. */
-  const endure = async (hostile: Pick<Sandbox, "id" | "remove">, flood: (signal: AbortSignal) => Promise<unknown>): Promise<void> => {
+  const endure = async (
+    hostile: Pick<Sandbox, "id" | "remove">,
+    flood: (signal: AbortSignal) => Promise<unknown>,
+    { isOne = () => true }: { readonly isOne?: () => boolean } = {},
+  ): Promise<void> => {
     const leave = new AbortController();
     const left = new KilnError("CANCELLED", "the flood has lasted long enough");
     const flooding = flood(leave.signal).catch((error: unknown) => {
       if (error !== left) throw error;
     });
     flooding.catch(() => undefined);
-    const until = performance.now() + FLOOD_MS;
+    const from = performance.now();
+    const lasts = (): boolean => performance.now() < from + FLOOD_MS || (!isOne() && performance.now() < from + PATIENCE_MS);
     const { pid } = await kiln.vms.get(hostile.id);
     assert.ok(pid !== null);
     const quietTicks = await cpuTicks(pid);
@@ -76,7 +83,7 @@ describe("a hostile guest", () => {
       await answersInTime();
       await requireWithinLimits(hostile.id, pid);
       await sleep(50);
-    } while (performance.now() < until);
+    } while (lasts());
     leave.abort(left);
     await flooding;
     await requireWithinLimits(hostile.id, pid);
@@ -150,7 +157,7 @@ describe("a hostile guest", () => {
   test("10.3 that speaks on its agent's channel as loudly as it can waits for who listens", async () => {
     const hostile = await create("channel");
     let heard = 0;
-    await endure(hostile, async (signal) => {
+    const flood = async (signal: AbortSignal): Promise<void> => {
       const port = await hostile.exec([...SHELL, "echo garbage >/dev/vport0p1"], { signal });
       assert.match(port.stderr, /busy|No such|can't create/i, "the agent's port is taken");
       const onOutput = ({ bytes }: { readonly bytes: Uint8Array }): void => void (heard += bytes.length);
@@ -161,7 +168,8 @@ describe("a hostile guest", () => {
       const unread = Array.from({ length: 4 }, () => kiln.vms.exec(hostile.id, { command: ["busybox", "yes"] }, { signal }));
       for (const { exit, started } of unread) for (const promise of [exit, started]) promise.catch(() => undefined);
       await Promise.all([...garbage, ...errors]);
-    });
+    };
+    await endure(hostile, flood, { isOne: () => heard > WIRE.ringBytes });
     assert.ok(heard > WIRE.ringBytes, `${heard} bytes came`);
   });
 

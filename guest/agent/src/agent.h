@@ -5,6 +5,7 @@
 #include "frame.h"
 #include "loop.h"
 #include <sys/socket.h>
+#include <time.h>
 
 struct agent;
 
@@ -74,6 +75,8 @@ struct agent {
   /* Makes the disks safe; the machine goes down once the host knows. */
   void (*power_off)(struct agent *a);
   void (*signal_all)(int number);
+  /* Sets the clock; 0 or an errno. NULL: it is not ours to set. */
+  int (*set_clock)(const struct timespec *now);
   /* connect(2); the fuzz target leaves its machine alone. */
   int (*connect)(int fd, const struct sockaddr *address, socklen_t length);
   /* Whether a connection may be the host's; NULL: any may. */

@@ -2,12 +2,14 @@
 #include "file.h"
 #include "setup.h"
 #include "transport.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BOOT_LIST_BYTES = 4096, PORT_POLL_US = 500, PORT_FIRST_MS = 1000 };
@@ -72,6 +74,7 @@ static void open_channel(void) {
 }
 
 static void signal_all(int number) { kill(-1, number); }
+static int set_clock(const struct timespec *now) { return clock_settime(CLOCK_REALTIME, now) < 0 ? errno : 0; }
 
 int main(void) {
   if (getpid() != 1) return write(1, "\n", 1) != 1; /* the first command of a rehearsal */
@@ -84,6 +87,7 @@ int main(void) {
   agent.rehearse = rehearse_run;
   agent.power_off = mounts_settle;
   agent.signal_all = signal_all;
+  agent.set_clock = set_clock;
   agent.accepts = transport_is_host;
   agent_open(open("/", O_DIRECTORY | O_RDONLY | O_CLOEXEC));
   open_channel();

@@ -75,8 +75,9 @@ static void stats(uint32_t request) {
 
 static void set_clock(uint32_t request, const struct fields *f) {
   struct timespec now = {.tv_sec = (time_t)(f->clock_ns / 1000000000), .tv_nsec = (long)(f->clock_ns % 1000000000)};
+  int error;
   if (!f->has_clock) invalid(request, "no clock");
-  else if (clock_settime(CLOCK_REALTIME, &now) < 0) reply_error(request, ERROR_FAILED, errno, "clock_settime");
+  else if (agent.set_clock && (error = agent.set_clock(&now)) != 0) reply_error(request, ERROR_FAILED, error, "clock_settime");
   else reply_ok(request);
 }
 
