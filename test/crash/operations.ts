@@ -1,11 +1,15 @@
 /** The operations of the matrix: its columns. */
-import { appendFile, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { appendFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import type { ErrorCode } from "@kiln/protocol";
 import { connect } from "@kiln/sdk/node";
 import { type TestHome, waitUntil } from "../e2e/home.ts";
 import { readRecords } from "./records.ts";
 import { BASE, type Stage } from "./stage.ts";
+
+const run = promisify(execFile);
 
 export type Command = readonly string[];
 
@@ -67,6 +71,18 @@ const crashInTheMiddle = async (home: TestHome, { remote }: Stage): Promise<void
   await kiln.images.pull(remote.fresh);
   await waitUntil(async () => (await home.daemonLog()).split(" pause\n").length > points.length, "four operations in their middle");
   await home.killDaemon();
+};
+
+/** A fake guest has no disk to write to: what it would have left there is put there. */
+const writeUpper = async (home: TestHome, name: string): Promise<void> => {
+  await home.ok("run", "-d", "--name", name, ...VM, "true");
+  await home.ok("wait", name);
+  const { id } = await home.json<{ id: string }>("inspect", name);
+  const file = join(home.path, "written");
+  await writeFile(file, "written by the guest\n");
+  const commands = ["mkdir upper", `write ${file} upper/written`];
+  for (const command of commands) await run("debugfs", ["-w", "-R", command, join(home.path, "vms", id, "writable.ext4")]);
+  await rm(file);
 };
 
 /** As a failing disk would: the file has other bytes than were published. */
@@ -206,6 +222,16 @@ export const OPERATIONS: readonly CrashOperation[] = [
   { name: "pull oci:", command: ({ layout }) => ["pull", layout] },
   { name: "load", command: ({ archive }) => ["load", "-i", archive, "--name", "loaded"] },
   { name: "tag", command: () => ["tag", BASE, "other:latest"] },
+  {
+    name: "image promote",
+    prepare: (home) => writeUpper(home, "web"),
+    command: () => ["image", "promote", "web", "--name", "made:1"],
+  },
+  {
+    name: "image customize",
+    command: () => ["image", "customize", BASE, "--run", "echo hello", "--name", "made:1"],
+    mayEndWith: ["VM_DIED"],
+  },
   { name: "rmi", command: () => ["rmi", BASE], again: ["rmi", "-f", BASE] },
   {
     name: "rmi -f, not there",

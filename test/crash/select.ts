@@ -2,7 +2,7 @@
 import type { Hit } from "./cells.ts";
 
 /** What lies between two of these places changes neither records nor files: a crash anywhere in it leaves the same behind. */
-const CHANGES = /^publish\.|\.(after|done|undone|fetched|published|booted|connected)$/;
+const CHANGES = /^publish\.|\.(after|done|undone|fetched|published|booted|connected|stopped|packed|stored)$/;
 
 /**
  * Every failpoint once, at the hit that finds the world as no other has; and every state of the world once, at the first
