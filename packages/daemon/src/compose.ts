@@ -101,8 +101,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const sources = [new DebImageSource({ apt, content: shelf, platform }), registry];
   const pipeline = new Pipeline({
     ...{ work, clock, images: artifacts, kernels: artifacts, leases, rootfsFiles, kernelSets, checkpoint },
-    sources,
-    ...{ platform, distinguish: createDistinguish() },
+    ...{ sources, platform, distinguish: createDistinguish() },
     content: { isComplete: (image) => isComplete(shelf, image) },
     rootfsKey: (image) => rootfsKey(image, { version: String(WRITER_VERSION), options: {} }),
   });
@@ -139,8 +138,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
     core,
     beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
     requests: new SqliteRequestStore(database),
-    ...createUploads(shelf, leases),
-    bundles: createBundles({ content: shelf, rootfs: rootfsFiles }, { leases, version }),
+    ...createUploads({ shelf, rootfsFiles }, { leases, version }),
     [Symbol.asyncDispose]: async () => {
       await networks[Symbol.asyncDispose]();
       await registry[Symbol.asyncDispose]();
@@ -221,7 +219,11 @@ const isComplete = async (shelf: ContentStore, image: ResolvedImage): Promise<bo
   return found.every(Boolean);
 };
 
-const createUploads = (shelf: ContentStore, leases: ContentLeases): { blobs: BlobReceiver; importer: ImageImporter } => ({
+const createUploads = (
+  { shelf, rootfsFiles }: { shelf: ContentStore; rootfsFiles: RootfsDirectory },
+  { leases, version }: { leases: ContentLeases; version: string },
+): { blobs: BlobReceiver; importer: ImageImporter; bundles: Bundles } => ({
+  bundles: createBundles({ content: shelf, rootfs: rootfsFiles }, { leases, version }),
   blobs: {
     has: (digest) => shelf.has(digest),
     open: (digest) => shelf.open(digest),

@@ -21,7 +21,7 @@ const isZlibError = (error: unknown): error is Error =>
   /^(Z_|ZSTD_|ERR_ZSTD|ERR_BUFFER_TOO_LARGE|ERR__ERROR|ERR_STREAM_PUSH)/.test(String(error.code));
 
 /** Unpacks and parses what comes, in step with who takes it. Throws BUNDLE_INVALID, and what the source throws. */
-export async function* bundleParts(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<BundlePart> {
+export async function* bundleParts(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<BundlePart, void> {
   let takenBytes = 0;
   const counted = async function* (): AsyncGenerator<Uint8Array> {
     for await (const chunk of source) {
@@ -45,7 +45,7 @@ export async function* bundleParts(source: AsyncIterable<Uint8Array>, signal: Ab
   }
 }
 
-async function* parsed(unpacked: ZstdDecompress): AsyncGenerator<BundlePart> {
+async function* parsed(unpacked: ZstdDecompress): AsyncGenerator<BundlePart, void> {
   const parts: BundlePart[] = [];
   let tail: number | null = null;
   const parser = new TarParser({

@@ -37,20 +37,20 @@ export const readBundle = async (
     if (more.done !== true) throw invalid(`${nameOf(more.value)} follows the last entry`);
     return manifest;
   } finally {
-    await parts.return(undefined);
+    await parts.return();
   }
 };
 
 const nameOf = (part: BundlePart): string => (part.type === "entry" ? rawNameText(part.entry.path) : "something");
 
-const openEntry = async (parts: AsyncGenerator<BundlePart>, name: string): Promise<TarEntry> => {
+const openEntry = async (parts: AsyncGenerator<BundlePart, void>, name: string): Promise<TarEntry> => {
   const { done, value } = await parts.next();
   if (done === true) throw invalid(`it ends before ${name}`);
   if (value.type !== "entry" || value.entry.path !== name) throw invalid(`${nameOf(value)} stands where ${name} belongs`);
   return value.entry;
 };
 
-const readSmall = async (parts: AsyncGenerator<BundlePart>, name: string, limitBytes: number): Promise<Buffer> => {
+const readSmall = async (parts: AsyncGenerator<BundlePart, void>, name: string, limitBytes: number): Promise<Buffer> => {
   const { sizeBytes } = await openEntry(parts, name);
   if (sizeBytes > limitBytes) throw invalid(`${name} has ${sizeBytes} bytes, more than ${limitBytes}`);
   const chunks: Uint8Array[] = [];
@@ -61,7 +61,7 @@ const readSmall = async (parts: AsyncGenerator<BundlePart>, name: string, limitB
 const ZEROS = new Uint8Array(BUNDLE_LIMITS.readBytes);
 
 /** Of the entry that was opened, to its end. */
-async function* contentOf(parts: AsyncGenerator<BundlePart>): AsyncGenerator<Uint8Array> {
+async function* contentOf(parts: AsyncGenerator<BundlePart, void>): AsyncGenerator<Uint8Array> {
   for (;;) {
     const { done, value } = await parts.next();
     if (done === true) throw invalid("it ends within an entry");

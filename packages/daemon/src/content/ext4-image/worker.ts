@@ -17,7 +17,7 @@ const read = (offset: number, length: number): Uint8Array => {
   const buffer = Buffer.allocUnsafeSlow(length);
   for (let done = 0; done < length;) {
     const count = readSync(job.fd, buffer, done, length - done, offset + done);
-    if (count === 0) throw new Error(`the file ended before byte ${offset + length}`);
+    if (count === 0) throw new Ext4ReadError("MEDIUM", `the file ended before byte ${offset + length}`);
     done += count;
   }
   return buffer;
@@ -29,7 +29,7 @@ const hashFile = (): string => {
   let reported = 0;
   for (let at = 0; at < job.sizeBytes;) {
     const count = readSync(job.fd, buffer, 0, Math.min(buffer.length, job.sizeBytes - at), at);
-    if (count === 0) throw new Error("the file became shorter while it was hashed");
+    if (count === 0) throw new Ext4ReadError("MEDIUM", "the file became shorter while it was hashed");
     hash.update(buffer.subarray(0, count));
     at += count;
     if (at - reported >= CHECK_LIMITS.progressBytes) post({ type: "progress", done: (reported = at) });
