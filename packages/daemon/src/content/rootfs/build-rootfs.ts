@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { KilnError, asKilnError } from "@kiln/protocol/errors";
 import type { LayerSource } from "./layer-stream.ts";
-import { ROOTFS_LIMITS, WORKER_HEAP_MIB } from "./limits.ts";
+import { ROOTFS_LIMITS, WORKER_HEAP } from "./limits.ts";
 import type { RootfsLimits } from "./limits.ts";
 import type { BuildFailure, BuildJob, BuildMessage, BuiltRootfs } from "./messages.ts";
 
@@ -77,7 +77,7 @@ const startThread = (job: BuildJob, events: { onProgress: (done: number, total: 
     name: "rootfs",
     workerData: job,
     execArgv: [],
-    resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MIB },
+    resourceLimits: WORKER_HEAP,
   });
   const { promise, resolve, reject } = Promise.withResolvers<BuiltRootfs>();
   let outcome: Extract<BuildMessage, { type: "built" | "failed" }> | null = null;
@@ -100,7 +100,9 @@ const startThread = (job: BuildJob, events: { onProgress: (done: number, total: 
 
 const describeCrash = (crash: Error | null, exitCode: number): KilnError => {
   if (crash !== null && "code" in crash && crash.code === "ERR_WORKER_OUT_OF_MEMORY") {
-    return new KilnError("ROOTFS_TOO_LARGE", `the layers have more entries than ${WORKER_HEAP_MIB} MiB of memory hold`, { cause: crash });
+    return new KilnError("ROOTFS_TOO_LARGE", `the layers have more entries than ${WORKER_HEAP.maxOldGenerationSizeMb} MiB of memory hold`, {
+      cause: crash,
+    });
   }
   return new KilnError("INTERNAL", `the thread that builds the rootfs ended with ${exitCode}`, { cause: crash });
 };

@@ -3,9 +3,9 @@ import { CONTENT_LIMITS } from "../limits.ts";
 export interface RootfsLimits {
   /** Largest image: 512 GiB is what the writer keeps room for. */
   readonly maxImageBytes: number;
-  /** Files, links and directories of all layers together: each costs some 300 bytes of memory until the end of the build. */
+  /** Files, links and directories of all layers together: each costs some 250 bytes of memory until the end of the build. */
   readonly maxEntries: number;
-  /** Memory that the entries may take, by estimate: a million files of a usual depth take some 700 MB. */
+  /** Memory that the entries may take, by estimate: it is generous, most take half. */
   readonly maxMetadataBytes: number;
   /** What all layers together may unpack to, so that a small archive of zeros does not run for hours. */
   readonly maxUnpackedBytes: number;
@@ -34,16 +34,19 @@ export const WRITE_LIMITS = {
 
 export const READ_LIMITS = {
   /** Compressed bytes that are read at once: few calls, little memory. */
-  fileBytes: 1 << 20,
+  fileBytes: 1 << 18,
   /** Uncompressed bytes that are handed on at once. */
-  chunkBytes: 1 << 19,
+  chunkBytes: 1 << 18,
   /** How far unpacking may run ahead of writing. */
-  aheadBytes: 1 << 20,
+  aheadBytes: 1 << 19,
   /** Largest zstd window (2^27 is 128 MiB), the limit of the zstd tool itself. */
   zstdWindowLog: 27,
   /** Progress is reported at most once for so many compressed bytes. */
   progressBytes: 1 << 20,
 } as const;
 
-/** JavaScript heap of the thread that builds: what the most entries need, with room. */
-export const WORKER_HEAP_MIB = 4096;
+/**
+ * JavaScript heap of the thread that builds: what the most entries need, with room. The engine lets garbage grow the further the more it is
+ * allowed; and what dies young is collected in less room than it would take by itself, as what a build keeps is in few objects.
+ */
+export const WORKER_HEAP = { maxOldGenerationSizeMb: 1536, maxYoungGenerationSizeMb: 6 } as const;

@@ -12,7 +12,9 @@ import type { ImageSummary } from "../write/finish.ts";
 import { FIRST_DATA_BLOCK, MAX_IMAGE_BLOCKS } from "../write/geometry.ts";
 import { TreeWriter } from "../write/tree-writer.ts";
 import { BLOCK_BYTES } from "../disk/constants.ts";
-import type { DirectoryNode, FsNode } from "../write/node.ts";
+import { entryOf, kindOf } from "../write/children.ts";
+import type { Child } from "../write/children.ts";
+import type { DirectoryNode } from "../write/node.ts";
 import { HiddenPaths } from "./hidden.ts";
 import { parseRecord, recordCostBytes } from "./record.ts";
 import { RecordLog } from "./record-log.ts";
@@ -53,7 +55,7 @@ export class LayeredImage {
   readonly #options: ImageOptions;
   readonly #sink: Sink;
   readonly #stream: BlockStream;
-  readonly #hidden = new HiddenPaths();
+  #hidden = new HiddenPaths();
   readonly #table = new EntryTable();
   readonly #layers: RecordLog[];
   #entries = 0;
@@ -63,7 +65,7 @@ export class LayeredImage {
   constructor(options: ImageOptions, sink: Sink) {
     this.#options = options;
     this.#sink = sink;
-    this.#layers = Array.from({ length: options.layerCount }, () => new RecordLog(this.#table));
+    this.#layers = Array.from({ length: options.layerCount }, (_, layer) => new RecordLog(this.#table, layer));
     this.#stream = new BlockStream(sink, { firstBlock: FIRST_DATA_BLOCK, maxBlocks: this.#maxBlocks });
   }
 
@@ -72,7 +74,7 @@ export class LayeredImage {
   }
 
   readLayer(layer: number): LayerInput {
-    const log = new RecordLog(this.#table);
+    const log = new RecordLog(this.#table, layer);
     this.#layers[layer] = log;
     // below the lowest there is nothing to hide
     const hides = layer > 0;
@@ -108,11 +110,12 @@ export class LayeredImage {
 
   readLayerAgain(layer: number): LayerInput {
     const missing = this.#missingContent();
-    const records = (this.#layers[layer] ?? new RecordLog(this.#table))[Symbol.iterator]();
+    const records = (this.#layers[layer] ?? new RecordLog(this.#table, layer))[Symbol.iterator]();
     const read = (entry: TarEntry): EntryId | null => {
       const again = parseRecord(entry);
       if (again === null) return null;
-      const { value: record } = records.next();
+      const next = records.next();
+      const record = next.done === true ? null : next.value;
       if (record?.does !== again.does || record.names.join("/") !== again.names.join("/"))
         throw new Ext4Error("LAYER_CHANGED", "a layer has changed while it was read");
       return record.does === "file" && missing.has(record.entry) ? record.entry : null;
@@ -133,9 +136,9 @@ export class LayeredImage {
   }
 
   /** Written content that no name leads to in the end. */
-  #freedExtents(nodes: readonly FsNode[]): Extent[] {
+  #freedExtents(nodes: readonly Child[]): Extent[] {
     const used = new Uint8Array(this.#table.length);
-    for (const node of nodes) if (node.kind === "file") used[node.entry] = 1;
+    for (const node of nodes) if (kindOf(node) === "file") used[entryOf(node)] = 1;
     const freed: Extent[] = [];
     for (let id = 0; id < used.length; id += 1) {
       if (used[id] === 0 && this.#table.hasContent(id)) freed.push(...this.#table.content(id).extents);
@@ -147,9 +150,9 @@ export class LayeredImage {
     const missing = new Set<EntryId>();
     const waiting = [this.#merge()];
     for (let directory = waiting.pop(); directory !== undefined; directory = waiting.pop()) {
-      for (const { node } of directory.children.values()) {
-        if (node.kind === "directory") waiting.push(node);
-        else if (node.kind === "file" && !this.#table.hasContent(node.entry)) missing.add(node.entry);
+      for (const child of directory.children.nodes()) {
+        if (typeof child !== "number" && child.kind === "directory") waiting.push(child);
+        else if (kindOf(child) === "file" && !this.#table.hasContent(entryOf(child))) missing.add(entryOf(child));
       }
     }
     return missing;
@@ -157,9 +160,11 @@ export class LayeredImage {
 
   #merge(): DirectoryNode {
     if (this.#merged === null) {
+      this.#hidden = new HiddenPaths();
       const modifiedAt = { seconds: this.#options.identity.timeSeconds, nanoseconds: 0 };
       const tree = new LayerTree({
-        implied: this.#table.add({ mode: 0o755, uid: 0, gid: 0, modifiedAt, xattrs: new Map() }),
+        entries: this.#table,
+        implied: this.#table.add({ mode: 0o755, uid: 0, gid: 0, modifiedAt, xattrs: new Map() }, 0),
         maxImplied: this.#options.limits.maxEntries - this.#entries,
       });
       for (const [layer, records] of this.#layers.entries()) tree.applyLayer(layer, records);

@@ -16,6 +16,7 @@ const KINDS = ["character", "block", "fifo"] as const;
  */
 export class RecordLog implements Iterable<KeptRecord> {
   readonly #entries: EntryTable;
+  readonly #layer: number;
   readonly #pieces: Buffer[] = [];
   /** Bytes in use of each piece. */
   readonly #fills: number[] = [];
@@ -24,8 +25,9 @@ export class RecordLog implements Iterable<KeptRecord> {
   #names: readonly RawName[] = [];
 
   /** What records say of their nodes goes to `entries`. */
-  constructor(entries: EntryTable) {
+  constructor(entries: EntryTable, layer: number) {
     this.#entries = entries;
+    this.#layer = layer;
   }
 
   /** Keeps a record. Returns its entry; null if it makes no node. */
@@ -33,7 +35,7 @@ export class RecordLog implements Iterable<KeptRecord> {
     if (this.#out.length - this.#at < MAX_RECORD_BYTES) this.#startPiece();
     this.#byte(DOES.indexOf(record.does));
     this.#path(record.names);
-    const entry = "entry" in record ? this.#entries.add(record.entry) : null;
+    const entry = "entry" in record ? this.#entries.add(record.entry, this.#layer) : null;
     if (entry !== null) this.#at = this.#out.writeUInt32LE(entry, this.#at);
     if (record.does === "directory") this.#byte(record.opaque ? 1 : 0);
     if (record.does === "whiteout") this.#byte(record.isDevice ? 1 : 0);

@@ -1,7 +1,8 @@
 import { rawNameText } from "../../tar/index.ts";
 import type { RawName } from "../../tar/index.ts";
 import { Ext4Error } from "../errors.ts";
-import type { EntryId } from "../write/entry-table.ts";
+import { Children } from "../write/children.ts";
+import type { EntryId, EntryTable } from "../write/entry-table.ts";
 import type { DirectoryNode, FsNode, Link, SymlinkNode } from "../write/node.ts";
 import type { KeptRecord } from "./record-log.ts";
 
@@ -19,6 +20,7 @@ const MAX_FOLLOWED_NAMES = 100_000_000;
  */
 export class LayerTree {
   readonly root: DirectoryNode;
+  readonly #entries: EntryTable;
   readonly #implied: EntryId;
   #impliedLeft: number;
   readonly #budget = { names: MAX_FOLLOWED_NAMES };
@@ -27,7 +29,8 @@ export class LayerTree {
   #deviceWhiteouts = new Set<RawName>();
 
   /** `implied`: the entry of directories that no layer names; they are at most `maxImplied`. */
-  constructor(options: { implied: EntryId; maxImplied: number }) {
+  constructor(options: { entries: EntryTable; implied: EntryId; maxImplied: number }) {
+    this.#entries = options.entries;
     this.#implied = options.implied;
     this.#impliedLeft = options.maxImplied;
     this.root = this.#impliedDirectory();
@@ -41,7 +44,7 @@ export class LayerTree {
   }
 
   #impliedDirectory(): DirectoryNode {
-    return { kind: "directory", entry: this.#implied, inode: 0, children: new Map() };
+    return { kind: "directory", entry: this.#implied, inode: 0, children: new Children(this.#entries) };
   }
 
   #apply(record: KeptRecord): void {
@@ -49,7 +52,7 @@ export class LayerTree {
       case "directory":
         return this.#directory(record);
       case "file":
-        return this.#put(record.names, { kind: "file", entry: record.entry, inode: 0 });
+        return this.#file(record);
       case "symlink":
         return this.#put(record.names, { kind: "symlink", entry: record.entry, inode: 0, target: record.target });
       case "special":
@@ -73,6 +76,11 @@ export class LayerTree {
   #put(names: readonly RawName[], node: FsNode): void {
     if (this.#deviceWhiteouts.size > 0) this.#deviceWhiteouts.delete(names.join("/"));
     this.#ensureParent(names).children.set(names.at(-1) ?? "", { node, layer: this.#layer });
+  }
+
+  #file({ names, entry }: Extract<KeptRecord, { does: "file" }>): void {
+    if (this.#deviceWhiteouts.size > 0) this.#deviceWhiteouts.delete(names.join("/"));
+    this.#ensureParent(names).children.setFile(names.at(-1) ?? "", entry);
   }
 
   #directory(record: Extract<KeptRecord, { does: "directory" }>): void {

@@ -9,7 +9,18 @@ export type EntryId = number;
 const ROW_BYTES = 48;
 /** A table grows by pieces, so that it is never copied. */
 const ROWS_IN_PIECE = 4096;
-const AT = { seconds: 0, sizeBytes: 8, nanoseconds: 16, uid: 20, gid: 24, physical: 28, blocks: 32, mode: 36, content: 38 } as const;
+const AT = {
+  seconds: 0,
+  sizeBytes: 8,
+  nanoseconds: 16,
+  uid: 20,
+  gid: 24,
+  physical: 28,
+  blocks: 32,
+  mode: 36,
+  content: 38,
+  layer: 40,
+} as const;
 const CONTENT = { missing: 0, oneExtent: 1, manyExtents: 2 } as const;
 const EXTENT_WORDS = 3;
 
@@ -41,7 +52,7 @@ export class EntryTable {
     return this.#length;
   }
 
-  add(metadata: NodeMetadata): EntryId {
+  add(metadata: NodeMetadata, layer: number): EntryId {
     const id = this.#length;
     this.#length += 1;
     if (id % ROWS_IN_PIECE === 0) this.#pieces.push(new DataView(new ArrayBuffer(ROWS_IN_PIECE * ROW_BYTES)));
@@ -51,8 +62,15 @@ export class EntryTable {
     view.setUint32(row + AT.uid, metadata.uid);
     view.setUint32(row + AT.gid, metadata.gid);
     view.setUint16(row + AT.mode, metadata.mode);
+    view.setUint32(row + AT.layer, layer);
     if (metadata.xattrs.size > 0) this.#xattrs.set(id, metadata.xattrs);
     return id;
+  }
+
+  /** The layer that has it. */
+  layer(id: EntryId): number {
+    const { view, row } = this.#find(id);
+    return view.getUint32(row + AT.layer);
   }
 
   xattrs(id: EntryId): ReadonlyMap<RawName, Uint8Array> {

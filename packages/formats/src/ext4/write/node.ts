@@ -1,6 +1,7 @@
 import type { RawName } from "../../tar/index.ts";
 import type { NodeKind } from "../disk/constants.ts";
 import type { Timestamp } from "../disk/inode.ts";
+import type { Children } from "./children.ts";
 import type { EntryId } from "./entry-table.ts";
 
 export interface NodeMetadata {
@@ -20,7 +21,7 @@ interface NodeBase {
 
 export interface DirectoryNode extends NodeBase {
   readonly kind: "directory";
-  readonly children: Map<RawName, Link>;
+  readonly children: Children;
 }
 
 export interface FileNode extends NodeBase {

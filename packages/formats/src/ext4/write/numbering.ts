@@ -2,7 +2,9 @@ import { rawNameText } from "../../tar/index.ts";
 import type { RawName } from "../../tar/index.ts";
 import { FIRST_INODE, MAX_LINKS, ROOT_INODE } from "../disk/constants.ts";
 import { Ext4Error } from "../errors.ts";
-import type { DirectoryNode, FsNode } from "./node.ts";
+import { kindOf } from "./children.ts";
+import type { Child } from "./children.ts";
+import type { DirectoryNode } from "./node.ts";
 
 export interface NumberedDirectory {
   readonly inode: number;
@@ -10,12 +12,12 @@ export interface NumberedDirectory {
   /** In bytewise order. */
   readonly names: readonly RawName[];
   /** What each of the names leads to. */
-  readonly nodes: readonly FsNode[];
+  readonly inodes: Uint32Array;
 }
 
 export interface Numbering {
   /** What has an inode, in the order of their numbers. */
-  readonly nodes: readonly FsNode[];
+  readonly nodes: readonly Child[];
   /** Of those that have more than one. */
   readonly linksOf: ReadonlyMap<number, number>;
   /** Every directory, parents first. */
@@ -24,22 +26,10 @@ export interface Numbering {
 }
 
 /** ext4 counts a directory's subdirectories only up to its limit; 1 means "many". */
-const directoryLinks = (children: readonly FsNode[]): number => {
+const directoryLinks = (children: readonly Child[]): number => {
   let links = 2;
-  for (const { kind } of children) if (kind === "directory") links += 1;
+  for (const child of children) if (kindOf(child) === "directory") links += 1;
   return links > MAX_LINKS ? 1 : links;
-};
-
-/** Takes the children out of a node: from here on they are in the list of directories only, which takes half as much memory. */
-const takeChildren = (node: DirectoryNode): { names: RawName[]; nodes: FsNode[] } => {
-  const names = [...node.children.keys()].sort();
-  const nodes: FsNode[] = [];
-  for (const name of names) {
-    const link = node.children.get(name);
-    if (link !== undefined) nodes.push(link.node);
-  }
-  node.children.clear();
-  return { names, nodes };
 };
 
 /**
@@ -48,44 +38,53 @@ const takeChildren = (node: DirectoryNode): { names: RawName[]; nodes: FsNode[] 
  */
 export const numberTree = (root: DirectoryNode): Numbering => {
   root.inode = ROOT_INODE;
-  const all: FsNode[] = [root];
+  const all: Child[] = [root];
   const linksOf = new Map<number, number>();
   const directories: NumberedDirectory[] = [];
   let next = FIRST_INODE;
   const waiting: { node: DirectoryNode; parent: number }[] = [{ node: root, parent: ROOT_INODE }];
   for (let current = waiting.pop(); current !== undefined; current = waiting.pop()) {
     const { node, parent } = current;
-    const { inode } = node;
-    const { names, nodes } = takeChildren(node);
-    directories.push({ inode, parent, names, nodes });
-    linksOf.set(inode, directoryLinks(nodes));
+    const { names, nodes } = node.children.takeSorted();
+    const inodes = new Uint32Array(nodes.length);
+    directories.push({ inode: node.inode, parent, names, inodes });
+    linksOf.set(node.inode, directoryLinks(nodes));
     const below: { node: DirectoryNode; parent: number }[] = [];
-    for (const child of nodes) {
-      if (child.inode > 0) {
-        const links = (linksOf.get(child.inode) ?? 1) + 1;
-        if (links > MAX_LINKS)
-          throw new Ext4Error("TOO_MANY_LINKS", `${rawNameText(pathOf(child.inode, directories))} has more than ${MAX_LINKS} hard links`);
-        linksOf.set(child.inode, links);
+    for (const [index, child] of nodes.entries()) {
+      if (typeof child !== "number" && child.inode > 0) {
+        inodes[index] = child.inode;
+        linksOf.set(child.inode, oneMore(linksOf.get(child.inode) ?? 1, child.inode, directories));
         continue;
       }
-      child.inode = next;
-      next += 1;
+      inodes[index] = next;
       all.push(child);
-      if (child.kind === "directory") below.push({ node: child, parent: inode });
+      if (typeof child !== "number") child.inode = next;
+      if (typeof child !== "number" && child.kind === "directory") below.push({ node: child, parent: node.inode });
+      next += 1;
     }
     for (let last = below.pop(); last !== undefined; last = below.pop()) waiting.push(last);
   }
   return { nodes: all, linksOf, directories, lastInode: next - 1 };
 };
 
+const oneMore = (links: number, inode: number, directories: readonly NumberedDirectory[]): number => {
+  if (links < MAX_LINKS) return links + 1;
+  throw new Ext4Error("TOO_MANY_LINKS", `${rawNameText(pathOf(inode, directories))} has more than ${MAX_LINKS} hard links`);
+};
+
+/** The inode of the node with this index among all. */
+export const inodeAt = (index: number): number => (index === 0 ? ROOT_INODE : FIRST_INODE + index - 1);
+
+export const nodeAt = (numbering: Numbering, inode: number): Child | undefined =>
+  numbering.nodes[inode === ROOT_INODE ? 0 : inode - FIRST_INODE + 1];
+
 /** A path to an inode, for messages. */
 export const pathOf = (inode: number, directories: readonly NumberedDirectory[]): RawName => {
   const names: RawName[] = [];
   for (let at = inode; at !== ROOT_INODE;) {
-    const directory = directories.find(({ nodes }) => nodes.some((node) => node.inode === at));
+    const directory = directories.find(({ inodes }) => inodes.includes(at));
     if (directory === undefined) break;
-    const index = directory.nodes.findIndex((node) => node.inode === at);
-    names.unshift(directory.names[index] ?? "");
+    names.unshift(directory.names[directory.inodes.indexOf(at)] ?? "");
     at = directory.inode;
   }
   return `/${names.join("/")}`;

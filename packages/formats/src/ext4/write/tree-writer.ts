@@ -5,6 +5,7 @@ import { I_BLOCK_BYTES, MAX_EXTENT_BLOCKS, buildExtentTree } from "../disk/exten
 import type { Extent } from "../disk/extents.ts";
 import { writeDirectory } from "../disk/hashed-directory.ts";
 import { encodeDevice, encodeInode, inodeChecksumSeed } from "../disk/inode.ts";
+import type { Timestamp } from "../disk/inode.ts";
 import { readHashSeed } from "../disk/name-hash.ts";
 import { checksumSeed } from "../disk/superblock.ts";
 import type { FileSystemIdentity } from "../disk/superblock.ts";
@@ -13,9 +14,11 @@ import type { EncodedXattrs } from "../disk/xattr.ts";
 import { Ext4Error } from "../errors.ts";
 import type { Sink } from "../sink.ts";
 import type { BlockStream } from "./block-stream.ts";
+import { entryOf, kindOf } from "./children.ts";
+import type { Child } from "./children.ts";
 import type { EntryTable } from "./entry-table.ts";
-import type { DirectoryNode, FsNode } from "./node.ts";
-import { numberTree, pathOf } from "./numbering.ts";
+import type { DirectoryNode } from "./node.ts";
+import { inodeAt, nodeAt, numberTree, pathOf } from "./numbering.ts";
 import type { NumberedDirectory, Numbering } from "./numbering.ts";
 
 /** What an inode's i_block, size and block count come to. */
@@ -45,7 +48,7 @@ const countBlocks = (extents: readonly Extent[]): number => {
 /** Appends what a tree needs besides its files' content (directories, long symlinks, extent trees, attributes) and encodes its inodes. */
 export class TreeWriter {
   readonly #stream: BlockStream;
-  readonly #identity: FileSystemIdentity;
+  readonly #createdAt: Timestamp;
   readonly #entries: EntryTable;
   readonly #seed: number;
   readonly #hashSeed: Int32Array;
@@ -55,7 +58,7 @@ export class TreeWriter {
 
   constructor(stream: BlockStream, identity: FileSystemIdentity, entries: EntryTable) {
     this.#stream = stream;
-    this.#identity = identity;
+    this.#createdAt = { seconds: identity.timeSeconds, nanoseconds: 0 };
     this.#entries = entries;
     this.#seed = checksumSeed(identity);
     this.#hashSeed = readHashSeed(identity.hashSeed);
@@ -64,22 +67,22 @@ export class TreeWriter {
   /** Appends all blocks; the inodes are written when it is known where they go. Throws Ext4Error where something does not fit into ext4. */
   write(root: DirectoryNode): WrittenTree {
     const numbering = numberTree(root);
-    for (const directory of numbering.directories) this.#bodies.set(directory.inode, this.#directory(directory));
-    for (const node of numbering.nodes) {
-      const xattrs = this.#xattrs(node, numbering);
-      this.#appendBody(node);
+    for (const directory of numbering.directories) this.#bodies.set(directory.inode, this.#directory(directory, numbering));
+    for (const [index, node] of numbering.nodes.entries()) {
+      const inode = inodeAt(index);
+      const xattrs = this.#xattrs(node, inode, numbering);
+      this.#appendBody(node, inode);
       if (xattrs.inBlock === null) continue;
-      const block = this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed));
-      this.#xattrBlocks.set(node.inode, block);
+      this.#xattrBlocks.set(inode, this.#stream.appendBlock(sealXattrBlock(xattrs.inBlock, this.#stream.nextBlock, this.#seed)));
     }
     return { numbering, writeInodes: (sink, offset) => this.#writeInodes(numbering, sink, offset) };
   }
 
-  #appendBody(node: FsNode): void {
-    if (node.kind === "directory" || (node.kind === "file" && this.#entries.isInOnePiece(node.entry))) return;
+  #appendBody(node: Child, inode: number): void {
+    if (kindOf(node) === "directory" || (kindOf(node) === "file" && this.#entries.isInOnePiece(entryOf(node)))) return;
     const before = this.#stream.nextBlock;
-    const body = this.#body(node);
-    if (this.#stream.nextBlock > before) this.#bodies.set(node.inode, body);
+    const body = this.#body(node, inode);
+    if (this.#stream.nextBlock > before) this.#bodies.set(inode, body);
   }
 
   #writeInodes(numbering: Numbering, sink: Sink, offset: number): void {
@@ -90,54 +93,55 @@ export class TreeWriter {
       piece.fill(0);
       first = end;
     };
-    for (const node of numbering.nodes) {
-      if ((node.inode - first + 1) * INODE_BYTES > piece.length) flush(node.inode);
-      const start = (node.inode - first) * INODE_BYTES;
-      this.#encode(piece.subarray(start, start + INODE_BYTES), node, numbering.linksOf.get(node.inode) ?? 1);
+    for (const [index, node] of numbering.nodes.entries()) {
+      const inode = inodeAt(index);
+      if ((inode - first + 1) * INODE_BYTES > piece.length) flush(inode);
+      const start = (inode - first) * INODE_BYTES;
+      this.#encode(piece.subarray(start, start + INODE_BYTES), node, { inode, links: numbering.linksOf.get(inode) ?? 1 });
     }
     flush(numbering.lastInode + 1);
   }
 
-  #encode(out: Buffer, node: FsNode, links: number): void {
-    const { inode } = node;
-    const metadata = this.#entries.metadata(node.entry);
-    const body = this.#bodies.get(inode) ?? this.#body(node);
+  #encode(out: Buffer, node: Child, { inode, links }: { inode: number; links: number }): void {
+    const { mode, uid, gid, modifiedAt, xattrs } = this.#entries.metadata(entryOf(node));
+    const { iBlock, sizeBytes, flags, blocks } = this.#bodies.get(inode) ?? this.#body(node, inode);
+    const kind = kindOf(node);
     const xattrBlock = this.#xattrBlocks.get(inode) ?? 0;
-    const values = {
-      kind: node.kind,
-      mode: metadata.mode,
-      uid: metadata.uid,
-      gid: metadata.gid,
+    const inInodeXattrs = xattrs.size === 0 ? null : encodeXattrs(xattrs, kind).inInode;
+    const common = {
+      kind,
+      mode,
+      uid,
+      gid,
       links,
-      iBlock: body.iBlock,
-      sizeBytes: body.sizeBytes,
-      flags: body.flags,
-      blocks: body.blocks + (xattrBlock === 0 ? 0 : 1),
-      modifiedAt: metadata.modifiedAt,
-      createdAt: { seconds: this.#identity.timeSeconds, nanoseconds: 0 },
+      iBlock,
+      sizeBytes,
+      flags,
+      modifiedAt,
+      createdAt: this.#createdAt,
       xattrBlock,
-      inInodeXattrs: metadata.xattrs.size === 0 ? null : encodeXattrs(metadata.xattrs, node.kind).inInode,
+      inInodeXattrs,
     };
-    encodeInode(out, values, { inode, seed: this.#seed });
+    encodeInode(out, { ...common, blocks: blocks + (xattrBlock === 0 ? 0 : 1) }, { inode, seed: this.#seed });
   }
 
-  #xattrs(node: FsNode, numbering: Numbering): EncodedXattrs {
+  #xattrs(node: Child, inode: number, numbering: Numbering): EncodedXattrs {
     try {
-      return encodeXattrs(this.#entries.xattrs(node.entry), node.kind);
+      return encodeXattrs(this.#entries.xattrs(entryOf(node)), kindOf(node));
     } catch (error) {
       if (!(error instanceof Ext4Error)) throw error;
-      throw new Ext4Error(error.code, `${rawNameText(pathOf(node.inode, numbering.directories))}: ${error.message}`);
+      throw new Ext4Error(error.code, `${rawNameText(pathOf(inode, numbering.directories))}: ${error.message}`);
     }
   }
 
-  #body(node: FsNode): Body {
+  #body(node: Child, inode: number): Body {
+    if (typeof node === "number" || node.kind === "file") {
+      const { extents, sizeBytes } = this.#entries.content(entryOf(node));
+      return this.#mapped(extents, sizeBytes, inode);
+    }
     switch (node.kind) {
-      case "file": {
-        const { extents, sizeBytes } = this.#entries.content(node.entry);
-        return this.#mapped(extents, sizeBytes, node.inode);
-      }
       case "symlink":
-        return this.#symlink(rawNameBytes(node.target), node.inode);
+        return this.#symlink(rawNameBytes(node.target), inode);
       case "character":
       case "block":
         return { iBlock: encodeDevice(node.deviceMajor, node.deviceMinor), sizeBytes: 0, blocks: 0, flags: 0 };
@@ -163,10 +167,10 @@ export class TreeWriter {
     return this.#mapped([{ logical: 0, physical, count: 1 }], target.length, inode);
   }
 
-  #directory(directory: NumberedDirectory): Body {
+  #directory(directory: NumberedDirectory, numbering: Numbering): Body {
     const seeds = { inode: inodeChecksumSeed(this.#seed, directory.inode), hash: this.#hashSeed };
     const first = this.#stream.nextBlock;
-    const { blocks, indexed } = writeDirectory(directoryEntries(directory), seeds, (block) => this.#stream.appendBlock(block));
+    const { blocks, indexed } = writeDirectory(directoryEntries(directory, numbering), seeds, (block) => this.#stream.appendBlock(block));
     const body = this.#mapped(runOf(first, blocks), blocks * BLOCK_BYTES, directory.inode);
     return indexed ? { ...body, flags: body.flags | INODE_FLAGS.index } : body;
   }
@@ -179,11 +183,12 @@ const runOf = (first: number, count: number): Extent[] =>
     return { logical, physical: first + logical, count: Math.min(MAX_EXTENT_BLOCKS, count - logical) };
   });
 
-const directoryEntries = ({ inode, parent, names, nodes }: NumberedDirectory): DirectoryEntry[] => {
+const directoryEntries = ({ inode, parent, names, inodes }: NumberedDirectory, numbering: Numbering): DirectoryEntry[] => {
   const entries: DirectoryEntry[] = [
     { name: ".", inode, kind: "directory" },
     { name: "..", inode: parent, kind: "directory" },
   ];
-  for (const [index, { inode: child, kind }] of nodes.entries()) entries.push({ name: names[index] ?? "", inode: child, kind });
+  for (const [index, child] of inodes.entries())
+    entries.push({ name: names[index] ?? "", inode: child, kind: kindOf(nodeAt(numbering, child) ?? 0) });
   return entries;
 };
