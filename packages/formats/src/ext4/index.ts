@@ -1,6 +1,7 @@
 /**
  * Writing ext4 file systems directly: an image from layer tars (`LayeredImage`) and an empty disk with a journal (`writeEmptyExt4`).
- * Bytes in, bytes out: a `Sink` takes what is written. Everything is a pure function of its input.
+ * Reading them, of any origin and in bounded time and memory (`Ext4Reader`), and as layer tars (`ext4ToTar`, `overlayUpperToTar`).
+ * Bytes in, bytes out: a `Sink` takes what is written, a `ByteSource` gives what is read. Everything is a pure function of its input.
  */
 export { LayeredImage } from "./layers/layered-image.ts";
 export type { ImageLimits, ImageOptions, LayerInput } from "./layers/layered-image.ts";

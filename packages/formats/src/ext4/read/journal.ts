@@ -24,6 +24,7 @@ const refuse = (what: string): Ext4ReadError => new Ext4ReadError("JOURNAL", `th
 
 interface Log {
   readonly format: LogFormat;
+  readonly blockBytes: number;
   /** The log goes round from `first` up to, but without, `end`. */
   readonly first: number;
   readonly end: number;
@@ -110,7 +111,7 @@ const readLog = (blocks: JournalBlocks, blockBytes: number): Log | null => {
     is64: (incompat & INCOMPAT.bits64) !== 0,
     version: (incompat & INCOMPAT.checksumV3) !== 0 ? 3 : (incompat & INCOMPAT.checksumV2) !== 0 ? 2 : 0,
   };
-  return { format, first, end, start, sequence: raw.readUInt32BE(0x18) };
+  return { format, blockBytes, first, end, start, sequence: raw.readUInt32BE(0x18) };
 };
 
 /** A block that a committed transaction has written, and where in the journal its copy is. */
@@ -151,6 +152,7 @@ class LogScan {
   #next(): number | null {
     if (this.#blocksLeft <= 0) return null;
     this.#blocksLeft -= 1;
+    this.#meter.metadata(this.#log.blockBytes);
     const at = this.#at;
     this.#at = at + 1 === this.#log.end ? this.#log.first : at + 1;
     return at;

@@ -9,8 +9,10 @@ export interface Stretch {
 
 /** The most stretches that a tar's readers take, but one for the end of the file. */
 const MAX_STRETCHES = 2 ** 18 - 1;
-/** Holes below it are cheaper as zeros than as a map, and more programs read them. */
+/** Holes below it are cheaper as zeros than as a map, and more programs read them, */
 const WORTH_BYTES = 65_536;
+/** but not those that are most of a file: zeros are never more than the data, so that a small image makes no large tar. */
+const SMALL_BYTES = 4096;
 
 /**
  * How a file's content is laid out in a tar: its stretches of data with holes between them, or null where it is better stored whole.
@@ -31,5 +33,6 @@ export const planStretches = (data: Iterable<Stretch>, inode: Ext4Inode): Stretc
         `inode ${inode.number} has more than ${MAX_STRETCHES} holes, and a tar cannot say so many`,
       );
   }
-  return inode.sizeBytes - dataBytes >= WORTH_BYTES ? stretches : null;
+  const holeBytes = inode.sizeBytes - dataBytes;
+  return holeBytes >= WORTH_BYTES || holeBytes > Math.max(dataBytes, SMALL_BYTES) ? stretches : null;
 };

@@ -91,6 +91,7 @@ const checkGroups = (superblock: Superblock, raw: Buffer, limits: ReadLimits): v
   const { blockBytes, blocksPerGroup, inodesPerGroup, inodeCount, groupCount } = superblock;
   if (blocksPerGroup < SMALLEST_GROUP_BLOCKS || blocksPerGroup > maxGroupBlocks(raw, superblock.features, blockBytes))
     throw wrong(`${blocksPerGroup} blocks in a group`);
+  if (superblock.firstInode < OLD_FIRST_INODE) throw wrong(`${superblock.firstInode} as its first inode`);
   if (inodesPerGroup === 0 || inodesPerGroup > blockBytes * 8) throw wrong(`${inodesPerGroup} inodes in a group`);
   if (inodesPerGroup * groupCount !== inodeCount)
     throw wrong(`${inodeCount} inodes, where ${groupCount} groups of ${inodesPerGroup} have others`);

@@ -21,6 +21,8 @@ const MAGIC = 0xea02_0000;
 const BLOCK_HEADER_BYTES = 32;
 const ENTRY_BYTES = 16;
 const END_BYTES = 4;
+/** Thousands of entries fit into one block, which any number of inodes can share: each counts as so much that is read. */
+const ENTRY_COST_BYTES = 128;
 const SYSTEM = 7;
 const INLINE_DATA = "data";
 
@@ -117,7 +119,9 @@ const valueFromInode = (volume: Volume, { inode, meter }: { inode: Ext4Inode; me
 /** All attributes that programs can see: those in the inode, then those in the block. Throws Ext4ReadError. */
 export const readXattrs = (volume: Volume, inode: Ext4Inode, meter: Meter): Xattr[] => {
   const found = new Map<RawName, Xattr>();
-  for (const entry of [...inInode(inode), ...inBlock(volume, inode, meter)]) {
+  const entries = [...inInode(inode), ...inBlock(volume, inode, meter)];
+  meter.metadata(entries.length * ENTRY_COST_BYTES);
+  for (const entry of entries) {
     const prefix = PREFIXES.get(entry.index);
     if (prefix === undefined) continue;
     const isAcl = ACLS.has(entry.index);
