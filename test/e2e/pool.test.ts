@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -9,7 +10,8 @@ const IMAGE = "deb:busybox-static";
 const [MEMORY, WANTED] = ["128m", 2];
 /** A line for each thing that makes a guest itself. */
 const WHO = `hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id; head -c 1024 /dev/urandom | md5sum
-ip link show eth0 | grep -o 'ether [0-9a-f:]*'; cat /proc/partitions | wc -l; uname -n; ls /lib/modules | wc -l`;
+ip link show eth0 | grep -o 'ether [0-9a-f:]*'; cat /proc/partitions | wc -l; uname -n; ls /lib/modules | wc -l
+cat /sys/block/vdb/size; sha256sum < /dev/vdb | cut -c1-64`;
 
 let home: TestHome;
 before(async () => {
@@ -40,9 +42,13 @@ test("I29 guests of the pool become VMs that share nothing, with their own disks
     ],
   );
   const [one, two] = [await who("one"), await who("two")];
-  assert.equal(one.length, 8, one.join());
+  assert.equal(one.length, 10, one.join());
   assert.deepEqual([one[0], one[2], one[4]], ["one", vms[0]?.bootId, `ether ${vms[0]?.network.mac}`]);
   for (const at of [0, 1, 2, 3, 4, 6]) assert.notEqual(one[at], two[at], `line ${at}`);
+  const [rootfs = ""] = (await readdir(join(home.path, "rootfs"))).filter((name) => name.endsWith(".ext4"));
+  const bytes = await readFile(join(home.path, "rootfs", rootfs));
+  const whole = [String(bytes.length / 512), createHash("sha256").update(bytes).digest("hex")];
+  assert.deepEqual([one.slice(8), two.slice(8)], [whole, whole]);
   // the rehearsal's disks are gone: two lines of head, and the three of a VM
   assert.deepEqual([one[5], two[5]], ["5", "5"]);
   await home.ok("exec", "one", "--", "busybox", "touch", "/mine");

@@ -187,6 +187,34 @@ test("I31 VMs that were restored from one snapshot share no name, no address, no
 const builds = async (): Promise<readonly OperationView[]> =>
   (await home.json<OperationView[]>("op", "ls", "-a")).filter(({ kind, joined }) => kind === "preboot.build" && joined === null);
 
+test("I7 a restored guest has its own disks, all of each, at their sizes; and nobody writes to an image", async () => {
+  const probe =
+    "busybox sha256sum /dev/vdb; busybox cat /sys/block/vdb/size /sys/block/vdc/size; busybox dd if=/dev/zero of=/dev/vdb count=1 conv=fsync";
+  const images = await readdir(join(home.path, "rootfs"));
+  const known = await Promise.all(images.filter((name) => name.endsWith(".ext4")).map((name) => readFile(join(home.path, "rootfs", name))));
+  const hashes = known.map((bytes) => createHash("sha256").update(bytes).digest("hex"));
+  const seen = new Set<string>();
+  for (const [at, [image, disk]] of (
+    [
+      [SMALL, 64],
+      [IMAGE, 96],
+    ] as const
+  ).entries()) {
+    const name = `disks-${at}`;
+    await home.ok("run", "-d", "--name", name, "--memory", MEMORY, "--disk", `${disk}m`, image, "--", "busybox", "sleep", "1000000");
+    assert.equal((await home.json<VmView>("inspect", name)).startPath, "preboot");
+    const { code, stdout } = await home.kiln(["exec", name, "--", "busybox", "sh", "-c", probe]);
+    assert.notEqual(code, 0, "the image's disk was written to");
+    const [hash = "", root, writable] = stdout.trim().split(/\s+\S*vdb\n|\n/);
+    const found = hashes.indexOf(hash);
+    assert.notEqual(found, -1, stdout);
+    assert.deepEqual([Number(root) * 512, Number(writable) * 512], [known[found]?.length, disk * MIB]);
+    seen.add(hash);
+    await home.ok("rm", "-f", name);
+  }
+  assert.equal(seen.size, 2);
+});
+
 test("I27 ten commands at once right after a restore: all answer", async () => {
   await idle("quick", "--start", "preboot");
   const answers = await Promise.all(Array.from({ length: 10 }, (_, index) => home.ok("exec", "quick", "busybox", "echo", String(index))));

@@ -9,7 +9,19 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SERIAL_BYTES = 64, DISKS_MS = 10000, POLL_US = 500 };
+enum { SERIAL_BYTES = 64, SERIAL_SHOWN = 20, DISKS_MS = 10000, SIZE_MS = 1000, POLL_US = 500, MET = 4 };
+
+/* Disks that have had their driver since before the guest was saved. */
+static struct {
+  char serial[SERIAL_SHOWN + 1], device[DEVICE_NAME];
+} met[MET];
+static int met_count;
+
+static int find_met(const char *serial) {
+  int i = 0;
+  while (i < met_count && strcmp(met[i].serial, serial) != 0) i++;
+  return i < met_count ? i : -1;
+}
 
 /* Whether the disk of `serial` has its node by now. */
 static bool find_disk(const char *serial, char device[DEVICE_NAME]) {
@@ -38,9 +50,43 @@ int disk_await(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
   return 0;
 }
 
+int disk_meet(struct setup *s, const char *serial) {
+  char device[DEVICE_NAME];
+  int error = disk_await(s, serial, device);
+  if (error || met_count == MET || strlen(serial) > SERIAL_SHOWN) return error;
+  strcpy(met[met_count].serial, serial);
+  strcpy(met[met_count++].device, device);
+  return 0;
+}
+
+static bool has_size(const char *device) {
+  char path[80], text[24];
+  snprintf(path, sizeof path, "/sys/block/%s/size", device + sizeof "/dev");
+  return file_read(path, text, sizeof text) > 0 && text[0] != '0';
+}
+
+/* One that was met had no size then. Where the device does not say that it has one now, its driver looks anew. */
+static int await_size(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
+  int at = find_met(serial);
+  if (at < 0) return disk_await(s, serial, device);
+  strcpy(device, met[at].device);
+  int64_t deadline = loop_now_ms() + SIZE_MS;
+  while (!has_size(device)) {
+    if (loop_now_ms() <= deadline) {
+      usleep(POLL_US);
+      continue;
+    }
+    agent_say("%s has no size: its driver looks anew", device);
+    met[at].serial[0] = 0;
+    if (!virtio_rebind_disk(device)) return setup_fail(s, ENODEV, "%s cannot be looked at anew", device);
+    return disk_await(s, serial, device);
+  }
+  return 0;
+}
+
 int setup_disks(struct setup *s) {
-  int error = disk_await(s, s->root_serial, s->root);
-  if (!error) error = disk_await(s, s->writable_serial, s->writable);
+  int error = await_size(s, s->root_serial, s->root);
+  if (!error) error = await_size(s, s->writable_serial, s->writable);
   if (!error && s->modules_serial && !agent.has_module_files) error = disk_await(s, s->modules_serial, s->modules_disk);
   return error;
 }

@@ -132,6 +132,8 @@ void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
   }
   int error = setup_modules(&s);
   if (!error && s.modules_serial) error = prepare_module_files(&s);
+  if (!error && s.root_serial) error = disk_meet(&s, s.root_serial);
+  if (!error && s.writable_serial) error = disk_meet(&s, s.writable_serial);
   if (!error) error = prepare_network(&s);
   if (!error) error = prepare_cgroups(&s);
   if (error) reply_failure(request, &s, "prepare", error);

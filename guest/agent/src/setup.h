@@ -25,7 +25,7 @@ struct setup {
 void setup_run(struct agent *a, uint32_t request, uint8_t *payload, uint32_t length);
 
 /* PREPARE: what every VM of this kernel needs and none differs in, before the guest is saved: modules are loaded, their disk is
-   mounted, lo is up and the NIC has its driver. No other disk is looked at. */
+   mounted, lo is up, and the NIC and the disks that the host names have their drivers. Those disks have no size yet. */
 void prepare_run(uint32_t request, uint8_t *payload, uint32_t length);
 
 /* Steps: 0, or an errno with `message` filled in. */
@@ -47,7 +47,8 @@ int prepare_module_files(struct setup *s);
 int prepare_network(struct setup *s);
 int prepare_cgroups(struct setup *s);
 
-/* rehearse.c */
+/* rehearse.c; the command is this program when it is not PID 1. */
+int rehearse_command(void);
 void rehearse_run(uint32_t request, uint8_t *payload, uint32_t length);
 /* false: it is broken or incomplete. */
 bool setup_read(uint8_t *payload, uint32_t length, struct setup *s);
@@ -58,6 +59,8 @@ int setup_fail(struct setup *s, int error, const char *format, ...) __attribute_
 int module_load(const char *name);
 /* disks.c: waits for the disk of that serial and names its node. 0, or an errno with `message` filled in. */
 int disk_await(struct setup *s, const char *serial, char device[DEVICE_NAME]);
+/* The same before the guest is saved: setup finds it without a look at the bus, and waits until it has a size. */
+int disk_meet(struct setup *s, const char *serial);
 /* virtio.c: from `hold` to `release` a device gets its driver only by `bind_next`: true if the next free one of its kind has. */
 enum virtio_kind { VIRTIO_NET = 1, VIRTIO_BLOCK = 2, VIRTIO_KINDS };
 void virtio_hold(void);
@@ -66,6 +69,7 @@ bool virtio_bind_next(enum virtio_kind kind);
 /* The device that is the `nth` of its kind on the bus, from 0. */
 bool virtio_bind_at(enum virtio_kind kind, int nth);
 void virtio_unbind_at(enum virtio_kind kind, int nth);
+bool virtio_rebind_disk(const char *device);
 /* Takes the driver away from those that have it. */
 void virtio_unbind(enum virtio_kind kind);
 /* mounts.c: makes the disks safe before the power goes. */

@@ -59,6 +59,17 @@ static bool tell_nth(enum virtio_kind kind, int nth, const char *verb) {
 bool virtio_bind_at(enum virtio_kind kind, int nth) { return tell_nth(kind, nth, "bind"); }
 void virtio_unbind_at(enum virtio_kind kind, int nth) { tell_nth(kind, nth, "unbind"); }
 
+/* `device` is "/dev/vdb". */
+bool virtio_rebind_disk(const char *device) {
+  char path[PATH_BYTES], target[PATH_BYTES];
+  snprintf(path, sizeof path, "/sys/block/%s/device", device + sizeof "/dev");
+  ssize_t n = readlink(path, target, sizeof target - 1);
+  if (n < 0) return false;
+  target[n] = 0;
+  const char *slash = strrchr(target, '/'), *name = slash ? slash + 1 : target;
+  return tell_driver(VIRTIO_BLOCK, "unbind", name) && tell_driver(VIRTIO_BLOCK, "bind", name);
+}
+
 void virtio_unbind(enum virtio_kind kind) {
   for (int i = 0; i < DEVICES; i++) virtio_unbind_at(kind, i);
 }

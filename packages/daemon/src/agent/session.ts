@@ -5,6 +5,7 @@ import {
   encodeChunk,
   encodeExec,
   encodeFrame,
+  encodeNetwork,
   encodeSetup,
   encodeSize,
   encodeTlvs,
@@ -181,6 +182,9 @@ export class WireAgentSession implements AgentSession {
     const payload = encodeTlvs([
       ...common.modules.map((name): TlvItem => [TAGS.MODULE, name]),
       ...(common.modulesDisk === null ? [] : [[TAGS.DISK_MODULES, common.modulesDisk] as const]),
+      [TAGS.DISK_ROOT, common.metDisks.root],
+      [TAGS.DISK_WRITABLE, common.metDisks.writable],
+      ...(common.network === null ? [] : encodeNetwork(common.network)),
     ]);
     await this.#send(OPS.PREPARE, payload, { ...options, action: "preparation" });
   }

@@ -3,6 +3,7 @@ import { type Clock, withDeadline } from "@kiln/std";
 import type { OpenPreboot, PrebootFiles, PrebootRecord, PrebootStore } from "../snapshots/preboot.ts";
 import type { AgentConnector, AgentSession, GuestPreparation } from "../vms/agent.port.ts";
 import { type Driver, MET_SLOTS, type Vmm, type VmmShape, type VmmSpec } from "../vms/driver.port.ts";
+import { guestNetwork } from "../vms/guest-network.ts";
 import type { BootFiles } from "./artifacts.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
 import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
@@ -40,6 +41,8 @@ const KEPT = 8;
 const BUILD_ID = "preboot";
 /** No VM has it: each of its own is later. */
 const SAVED_EPOCH = 0;
+/** Each VM's own takes its place. */
+const SAVED_MAC = "02:00:00:00:00:00";
 
 /** Pre-boot snapshots: built once per key for all who want them, verified by a trial, published like any artifact. */
 export class Preboots {
@@ -159,7 +162,7 @@ export class Preboots {
         context.phase("boot");
         await using guest = own(await driver.bootToSave(this.#spec(shape, directory), target, { signal }));
         await using session = await this.#meet(guest.vmm, { epoch: SAVED_EPOCH, signal });
-        await session.prepare(preparation(shape.kernel), { signal });
+        await session.prepare(preparation(shape.kernel, driver.capabilities), { signal });
         await session.ping({ signal });
         await session[Symbol.asyncDispose]();
         context.phase("save");
@@ -198,10 +201,11 @@ const own = <Kind extends Vmm>(vmm: Kind): { readonly vmm: Kind } & AsyncDisposa
 });
 
 /** Done before the guest is saved, and left out of the setup of those that start from it. */
-const preparation = (kernel: BootFiles): GuestPreparation => ({
+const preparation = (kernel: BootFiles, { network }: Driver["capabilities"]): GuestPreparation => ({
   modules: [...kernel.setupModules, ...kernel.networkModules],
   modulesDisk: "modules",
   metDisks: { root: MET_SLOTS[0], writable: MET_SLOTS[1] },
+  network: network ? guestNetwork(SAVED_MAC, []) : null,
 });
 
 const MIB = 2 ** 20;

@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type { ExecRequest, SetupRequest } from "@kiln/protocol/wire";
+import type { ExecRequest, NetworkSetup, SetupRequest } from "@kiln/protocol/wire";
 
 /** The port to the program in the guest. Everything that comes from it is a claim. */
 
@@ -10,6 +10,10 @@ export interface GuestPreparation {
   readonly modules: readonly string[];
   /** The serial of the disk with the image's view of the modules, which is the same for all. */
   readonly modulesDisk: string | null;
+  /** Serials of disks that get their driver before the guest is saved, and their size only in those that start from it. */
+  readonly metDisks: { readonly root: string; readonly writable: string };
+  /** What the NIC is given before the guest is saved, but for its own MAC; null: no NIC. */
+  readonly network: NetworkSetup | null;
 }
 export type OutputStream = "stdout" | "stderr";
 

@@ -24,6 +24,8 @@ export interface DriverReport {
 /** In the order in which a guest meets them; what all VMs of a kernel share is first, so that it can be met before a guest is saved. */
 export const DISK_SLOTS = ["modules", "root", "writable", "work", "volume0", "volume1", "volume2", "volume3"] as const;
 export type DiskSlot = (typeof DISK_SLOTS)[number];
+/** Those that a guest may have met before it was saved, without a size: a driver tells the guest when they have got their disks. */
+export const MET_SLOTS = ["root", "writable"] as const satisfies readonly DiskSlot[];
 
 export interface DiskSpec {
   readonly slot: DiskSlot;
@@ -137,7 +139,7 @@ export interface SavableVmm extends Vmm {
 
 /** A VMM whose disks may come after it has started. */
 export interface OpenVmm extends Vmm {
-  /** Puts disks into empty slots that the guest, which is paused, has not looked at. Throws VMM_FAILED. */
+  /** Puts disks into empty slots while the guest is paused; it may have met those of MET_SLOTS. Throws VMM_FAILED. */
   attach(disks: readonly DiskSpec[], options: { signal: AbortSignal }): Promise<void>;
 }
 

@@ -38,7 +38,7 @@ describe("QEMU's command line", () => {
   test("has a NIC without a ROM and, where it leads out, QEMU's own network: IPv4, no port of the host, no file, no helper", () => {
     const nic = (uplink: { namespace: null } | null): readonly string[] =>
       qemuArguments({ ...shape, network: { mac: "02:00:00:00:00:07", uplink } });
-    const device = "virtio-net-pci,id=nic,mac=02:00:00:00:00:07,addr=0x3,romfile=";
+    const device = "virtio-net-pci,id=nic,mac=02:00:00:00:00:07,addr=0x3,romfile=,status=off,guest_announce=off";
     assert.ok(after(nic(null), "-device").includes(device));
     assert.deepEqual(after(nic(null), "-netdev"), []);
     const open = nic({ namespace: null });
@@ -63,11 +63,24 @@ describe("QEMU's command line", () => {
   });
 
   test("has the same devices for whichever disks, where a snapshot is to fit", () => {
-    const restored = { ...shape, kernel: null, snapshot: { memory: 5, shared: false } };
+    const restored = { ...shape, kernel: null, snapshot: { memory: 5, shared: false, empty: [] } };
     const devices = (line: readonly string[]): readonly string[] => after(line, "-device");
     assert.deepEqual(devices(qemuArguments(restored)), devices(qemuArguments({ ...restored, disks: [] })));
     assert.equal(devices(qemuArguments(restored)).filter((device) => device.startsWith("virtio-blk-pci")).length, 8);
     assert.ok(devices(qemuArguments(restored)).some((device) => device.startsWith("virtio-net-pci")));
+  });
+
+  test("has a file of no bytes behind a device that the guest meets before its disk, and nothing can be written by a device whose disk cannot", () => {
+    const empty = (["root", "writable"] as const).map((slot, at) => ({ slot, descriptor: 6 + at }));
+    const line = qemuArguments({ ...shape, disks: [], snapshot: { memory: 5, shared: true, empty } });
+    const nodes = after(line, "-blockdev").filter((node) => /node-name=(root|writable)/.test(node));
+    assert.deepEqual(nodes, [
+      "driver=file,node-name=root-file,filename=/dev/fdset/2,read-only=off",
+      "driver=raw,node-name=root,file=root-file,read-only=on",
+      "driver=file,node-name=writable-file,filename=/dev/fdset/3,read-only=off",
+      "driver=raw,node-name=writable,file=writable-file,read-only=off",
+    ]);
+    assert.deepEqual(after(line, "-add-fd"), ["fd=6,set=2", "fd=7,set=3"]);
   });
 
   test("refuses an id that would be an option of its own", () => {

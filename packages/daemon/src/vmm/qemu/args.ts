@@ -1,6 +1,6 @@
 import { KilnError } from "@kiln/protocol";
 import { DISK_SLOTS, type DiskSlot, type VmmNetwork } from "../../vms/driver.port.ts";
-import { GUEST_NETWORK } from "../../vms/network.port.ts";
+import { GUEST_NETWORK } from "../../vms/guest-network.ts";
 import { VMM_LIMITS } from "../limits.ts";
 
 export type Accel = "kvm" | "tcg";
@@ -22,8 +22,13 @@ export interface QemuShape {
   /**
    * For a snapshot: the memory's descriptor, and whether the guest's writes go there (to be saved) or to pages of its
    * own (restored). Then there is a device for every slot and a NIC, so that the devices are the same on both sides.
+   * `empty` are files without a byte, for the slots of MET_SLOTS that have no disk.
    */
-  readonly snapshot: { readonly memory: number; readonly shared: boolean } | null;
+  readonly snapshot: {
+    readonly memory: number;
+    readonly shared: boolean;
+    readonly empty: readonly { readonly slot: DiskSlot; readonly descriptor: number }[];
+  } | null;
   readonly network: VmmNetwork | null;
   readonly disks: readonly { readonly slot: DiskSlot; readonly descriptor: number; readonly readOnly: boolean }[];
 }
@@ -43,12 +48,20 @@ const FIRST_DISK_ADDRESS = 0x8;
 
 /**
  * The kernel skips self-tests of its ciphers (a sixth of a cold boot under TCG) and watchdogs that a busy host would
- * set off, trusts the TSC, and reboots at once when it panics, which ends the VM. The agent takes nothing from here.
+ * set off, trusts the TSC, has of the security modules those that a program can use without a policy of the host's, and reboots at once when it panics, which ends the VM. The agent takes nothing from here.
  */
-export const KERNEL_COMMAND_LINE = "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog panic=-1";
+export const KERNEL_COMMAND_LINE =
+  "console=ttyS0 quiet tsc=reliable no_timer_check mitigations=off cryptomgr.notests nowatchdog lsm=landlock,yama panic=-1";
 
 /** QEMU's own seccomp filter: no privileges, no other programs, no scheduling games. */
 const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/**
+ * All that QEMU can emulate, but for what is slow there: its string instructions take a turn per byte or word, and with erms,
+ * fsrm or the rep_good that Linux infers from a later model it clears and copies pages by them (twice the time of a fork);
+ * a fifth level of page tables is a fifth memory access of each walk.
+ */
+const EMULATED_CPU = "max,model=2,erms=off,fsrm=off,la57=off";
 
 /** The command line, without the program. A pure function: equal shapes give equal lines. */
 export const qemuArguments = (shape: QemuShape): readonly string[] => {
@@ -66,7 +79,7 @@ export const qemuArguments = (shape: QemuShape): readonly string[] => {
 const machineArguments = ({ id, accel, cpus, memoryBytes, snapshot }: QemuShape): readonly string[] => [
   ...["-name", `guest=${id}`, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX],
   ...["-machine", `q35,i8042=off,usb=off,sata=off,smbus=off,hpet=off${snapshot === null ? "" : ",memory-backend=memory"}`, "-accel", accel],
-  ...["-cpu", accel === "kvm" ? "host" : "max", "-smp", String(cpus), "-m", `${Math.ceil(memoryBytes / MIB)}M`, "-rtc", "base=utc"],
+  ...["-cpu", accel === "kvm" ? "host" : EMULATED_CPU, "-smp", String(cpus), "-m", `${Math.ceil(memoryBytes / MIB)}M`, "-rtc", "base=utc"],
   // A guest that ends leaves QEMU paused, so that the driver can still read its console.
   ...["-action", "reboot=shutdown,shutdown=pause,panic=pause"],
 ];
@@ -99,10 +112,13 @@ const channelArguments = ({ descriptors }: QemuShape): readonly string[] => [
   ...["-device", `virtserialport,id=${AGENT_DEVICE_ID},chardev=agent,name=${AGENT_PORT}`],
 ];
 
-/** The guest's driver finds the address in the device; no boot from the network, so no ROM. */
+/**
+ * The guest's driver finds the address in the device; no boot from the network, so no ROM. The link is always up, and
+ * there is no neighbour to tell of a restore: a guest that is told of either is busy with it for 20 ms under TCG.
+ */
 const networkArguments = ({ network, snapshot }: QemuShape): readonly string[] => {
   if (network === null && snapshot === null) return [];
-  const nic = `virtio-net-pci,id=nic,mac=${network?.mac ?? NO_MAC},addr=${hex(NIC_ADDRESS)},romfile=`;
+  const nic = `virtio-net-pci,id=nic,mac=${network?.mac ?? NO_MAC},addr=${hex(NIC_ADDRESS)},romfile=,status=off,guest_announce=off`;
   if (network === null || network.uplink === null) return ["-device", nic];
   return ["-netdev", USER_NETDEV, "-device", `${nic},netdev=net`];
 };
@@ -114,7 +130,7 @@ const USER_NETDEV = [
 ].join(",");
 
 /** A device that can write does not take a file later that cannot be written. */
-const READ_ONLY_SLOTS: ReadonlySet<DiskSlot> = new Set(["modules", "root"]);
+export const READ_ONLY_SLOTS: ReadonlySet<DiskSlot> = new Set(["modules", "root"]);
 
 /** Where the devices are to be the same whatever disks there are, a slot without one holds nothing. */
 const slotArguments = (slot: DiskSlot, { disks, snapshot }: QemuShape): readonly string[] => {
@@ -122,8 +138,11 @@ const slotArguments = (slot: DiskSlot, { disks, snapshot }: QemuShape): readonly
   if (disk !== undefined) return diskArguments(disk);
   if (snapshot === null) return [];
   const access = `read-only=${READ_ONLY_SLOTS.has(slot) ? "on" : "off"}`;
+  const empty = snapshot.empty.find((one) => one.slot === slot);
   return [
-    ...["-blockdev", `driver=null-co,node-name=${slot}-file,size=0,${access}`],
+    ...(empty === undefined
+      ? ["-blockdev", `driver=null-co,node-name=${slot}-file,size=0,${access}`]
+      : fileNode(slot, empty.descriptor, "read-only=off")),
     ...["-blockdev", `driver=raw,node-name=${slot},file=${slot}-file,${access}`],
     ...diskDevice(slot),
   ];
@@ -136,13 +155,22 @@ const diskDevice = (slot: DiskSlot): readonly string[] => [
 
 /** The cache mode is QEMU's default, writeback: a guest's flush is an fdatasync of the file (I25). */
 const diskArguments = ({ slot, descriptor, readOnly }: QemuShape["disks"][number]): readonly string[] => {
-  const set = DISK_SLOTS.indexOf(slot) + 1;
   const access = readOnly ? "read-only=on" : "read-only=off,discard=unmap";
+  return [
+    ...fileNode(slot, descriptor, access),
+    ...["-blockdev", `driver=raw,node-name=${slot},file=${slot}-file,${access}`],
+    ...diskDevice(slot),
+  ];
+};
+
+/** The number of a slot's set of descriptors that come with the command line. */
+export const inheritedSet = (slot: DiskSlot): number => DISK_SLOTS.indexOf(slot) + 1;
+
+const fileNode = (slot: DiskSlot, descriptor: number, access: string): readonly string[] => {
+  const set = inheritedSet(slot);
   return [
     ...["-add-fd", `fd=${descriptor},set=${set}`],
     ...["-blockdev", `driver=file,node-name=${slot}-file,filename=/dev/fdset/${set},${access}`],
-    ...["-blockdev", `driver=raw,node-name=${slot},file=${slot}-file,${access}`],
-    ...diskDevice(slot),
   ];
 };
 

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { KilnError } from "@kiln/protocol";
-import { DISK_SLOTS, type DiskSpec } from "../../vms/driver.port.ts";
+import { DISK_SLOTS, type DiskSlot, type DiskSpec } from "../../vms/driver.port.ts";
+import { inheritedSet, READ_ONLY_SLOTS } from "./args.ts";
 import type { QmpClient } from "./qmp.ts";
 import { HAND_SOCKET } from "./sockets.ts";
 
@@ -13,28 +14,76 @@ const DIRECTORY_FD = 3;
 const FIRST_FILE_FD = 4;
 
 /**
- * Puts disks in the place of empty ones while the guest is paused: QEMU gets them as open descriptors, since it may open no
- * file of the home by itself, and each slot's raw node is reopened onto its file. The device stays, and the guest, which has
- * not looked at it, meets it at its real size.
+ * Lets the devices of slots that have no disk yet tell the guest, which is paused, that their size is another: as soon as it runs it
+ * asks for it, and is told what they have then. The interrupt is a part of the guest's state like any other. (QEMU raises it for
+ * a resize, also to the size that there was.)
  */
-export const attachDisks = async (
-  qmp: QmpClient,
-  disks: readonly DiskSpec[],
-  to: { directory: string; helper: string; id: string; signal: AbortSignal },
-): Promise<void> => {
-  await handOver(disks, to);
-  const { signal } = to;
+export const announceDisks = async (qmp: QmpClient, slots: readonly DiskSlot[], options: { signal: AbortSignal }): Promise<void> => {
   await Promise.all(
-    disks.map(async ({ slot, readOnly }) => {
-      const access = { "read-only": readOnly, ...(readOnly ? {} : { discard: "unmap" }) };
-      const [file, filename] = [`${slot}-disk`, `/dev/fdset/${setOf(slot)}`];
-      const added = qmp.run("blockdev-add", { driver: "file", "node-name": file, filename, ...access }, { signal });
-      // QEMU takes commands in their order: the second need not wait for the answer to the first
-      const reopened = qmp.run("blockdev-reopen", { options: [{ driver: "raw", "node-name": slot, file, ...access }] }, { signal });
-      await Promise.all([added, reopened]);
+    slots.flatMap((slot) => {
+      const writable = { driver: "raw", "node-name": slot, file: `${slot}-file`, "read-only": false };
+      return [
+        ...(READ_ONLY_SLOTS.has(slot) ? [qmp.run("blockdev-reopen", { options: [writable] }, options)] : []),
+        qmp.run("block_resize", { "node-name": slot, size: 0 }, options),
+      ];
     }),
   );
 };
+
+interface SlotsOf {
+  readonly directory: string;
+  /** The daemon's helper for descriptors. */
+  readonly helper: string;
+  readonly id: string;
+  /** That the guest may have met. */
+  readonly empty: readonly DiskSlot[];
+}
+
+/** The slots of a QEMU that gets its disks after it has started. */
+export class OpenSlots {
+  readonly #qmp: QmpClient;
+  readonly #of: SlotsOf;
+  #empty: readonly DiskSlot[];
+  #replaced: readonly DiskSlot[] = [];
+
+  constructor(qmp: QmpClient, of: SlotsOf) {
+    this.#qmp = qmp;
+    this.#of = of;
+    this.#empty = of.empty;
+  }
+
+  /**
+   * Puts disks in the place of empty ones while the guest is paused: QEMU gets them as open descriptors, since it may open no
+   * file of the home by itself, and each slot's raw node is reopened onto its file. The device stays; the guest meets it at its
+   * real size, or is told of it where it has met it before.
+   */
+  async attach(disks: readonly DiskSpec[], { signal }: { signal: AbortSignal }): Promise<void> {
+    const qmp = this.#qmp;
+    // never one that has a disk, whose size is its own
+    const met = this.#empty.filter((slot) => disks.some((disk) => disk.slot === slot));
+    this.#empty = this.#empty.filter((slot) => !met.includes(slot));
+    await Promise.all([handOver(disks, { ...this.#of, signal }), announceDisks(qmp, met, { signal })]);
+    await Promise.all(
+      disks.map(async ({ slot, readOnly }) => {
+        const access = { "read-only": readOnly, ...(readOnly ? {} : { discard: "unmap" }) };
+        const [file, filename] = [`${slot}-disk`, `/dev/fdset/${setOf(slot)}`];
+        const added = qmp.run("blockdev-add", { driver: "file", "node-name": file, filename, ...access }, { signal });
+        // QEMU takes commands in their order: the second need not wait for the answer to the first
+        const reopened = qmp.run("blockdev-reopen", { options: [{ driver: "raw", "node-name": slot, file, ...access }] }, { signal });
+        const dropped = met.includes(slot) ? qmp.run("blockdev-del", { "node-name": `${slot}-file` }, { signal }) : null;
+        await Promise.all([added, reopened, dropped]);
+      }),
+    );
+    this.#replaced = met;
+  }
+
+  /** QEMU keeps no file that it could fill and nobody can see. It closes the descriptors of a set only while its guest runs. */
+  async closeReplaced(options: { signal: AbortSignal }): Promise<void> {
+    const replaced = this.#replaced;
+    this.#replaced = [];
+    await Promise.all(replaced.map((slot) => this.#qmp.run("remove-fd", { "fdset-id": inheritedSet(slot) }, options)));
+  }
+}
 
 const setOf = (slot: DiskSpec["slot"]): number => FIRST_SET + DISK_SLOTS.indexOf(slot);
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { TOOL_PATH } from "../../host/confined.ts";
-import type { SavedVmm, Vmm, VmmSpec } from "../../vms/driver.port.ts";
+import { type DiskSlot, MET_SLOTS, type SavedVmm, type Vmm, type VmmSpec } from "../../vms/driver.port.ts";
 import { isVmmFailed } from "../driver.contract.ts";
 import { BOOT_MS, openQemuStage, type QemuStage, TEST_UID } from "./stage.fixture.ts";
 
@@ -51,6 +51,9 @@ const withDisk = async (stage: QemuStage, spec: VmmSpec): Promise<{ spec: VmmSpe
   return { writable, spec: { ...spec, disks: [...spec.disks, { slot: "writable", path: writable, readOnly: false }] } };
 };
 
+const unnamed = ({ directory }: VmmSpec, slots: readonly DiskSlot[]): readonly string[] =>
+  slots.map((slot) => `${join(directory, slot)}.empty (deleted)`);
+
 /** Every way in which a QEMU of ours begins. */
 const KINDS: Readonly<Record<string, Begin>> = {
   "that boots a kernel": async (stage, { spec: given, signal }) => {
@@ -65,7 +68,8 @@ const KINDS: Readonly<Record<string, Begin>> = {
     const { vmlinux, initramfs, modulesImage } = stage.kernel;
     const vmm = await stage.driver.bootToSave(spec, target, { signal });
     const readable = [vmlinux, initramfs, modulesImage, spec.directory];
-    return { vmm, readable, writable: [target.memory], fileBytes: spec.memoryBytes, sockets: CHANNELS };
+    const writable = [target.memory, ...unnamed(spec, MET_SLOTS)];
+    return { vmm, readable, writable, fileBytes: spec.memoryBytes, sockets: CHANNELS };
   },
   "that was restored": async (stage, { spec: given, saved, signal }) => {
     const { spec, writable } = await withDisk(stage, given);
@@ -79,9 +83,11 @@ const KINDS: Readonly<Record<string, Begin>> = {
     const writable = await stage.emptyDisk(`${spec.id}.ext4`);
     await vmm.pause({ signal });
     await vmm.attach([{ slot: "writable", path: writable, readOnly: false }], { signal });
-    // the state that it began with is closed
+    await vmm.resume({ signal });
+    // the state that it began with is closed, and the file without bytes behind the slot that got a disk
     const readable = [stage.kernel.modulesImage];
-    return { vmm, readable, writable: [writable, SAVED_MEMORY], fileBytes: 16 * 2 ** 40, sockets: [...CHANNELS, "hand.sock"].sort() };
+    const files = [writable, SAVED_MEMORY, ...unnamed(spec, ["root"])];
+    return { vmm, readable, writable: files, fileBytes: 16 * 2 ** 40, sockets: [...CHANNELS, "hand.sock"].sort() };
   },
 };
 

@@ -24,8 +24,8 @@ import { linkedDirectory } from "../linked-directory.ts";
 import { AccelChooser, type AccelVerdict } from "./accel.ts";
 import type { Accel } from "./args.ts";
 import { findKvmAccess } from "./kvm-device.ts";
-import { type GuestBegin, type Launched, launchQemu, MARKER, QEMU_DRIVER } from "./launch.ts";
-import { attachDisks } from "./attach.ts";
+import { emptySlots, type GuestBegin, type Launched, launchQemu, MARKER, QEMU_DRIVER } from "./launch.ts";
+import { announceDisks, OpenSlots } from "./attach.ts";
 import { Migration } from "./migration.ts";
 import { isGone, type QemuProcess, watchAdopted } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
@@ -105,6 +105,8 @@ export class QemuDriver implements Driver {
     const to = { directory: spec.directory, descriptor: directory, uid: spec.uid, target: target.state };
     return Object.assign(vmm, {
       save: async ({ signal }: { signal: AbortSignal }): Promise<void> => {
+        await qmp.run("stop", {}, { signal });
+        await announceDisks(qmp, emptySlots(spec), { signal });
         await migration.send(qmp, to, { signal });
         await vmm.kill();
       },
@@ -117,10 +119,11 @@ export class QemuDriver implements Driver {
 
   async restoreOpen(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<OpenVmm> {
     const { vmm, qmp } = await this.#restore(spec, { saved, open: true }, options);
-    const hand = { directory: spec.directory, helper: this.#helper, id: spec.id };
+    const slots = new OpenSlots(qmp, { directory: spec.directory, helper: this.#helper, id: spec.id, empty: emptySlots(spec) });
+    const resume = vmm.resume.bind(vmm);
     return Object.assign(vmm, {
-      attach: (disks: readonly DiskSpec[], { signal }: { signal: AbortSignal }): Promise<void> =>
-        attachDisks(qmp, disks, { ...hand, signal }),
+      attach: (disks: readonly DiskSpec[], how: { signal: AbortSignal }): Promise<void> => slots.attach(disks, how),
+      resume: async (how: { signal: AbortSignal }): Promise<void> => void (await Promise.all([resume(how), slots.closeReplaced(how)])),
     });
   }
 

@@ -1,10 +1,10 @@
 import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { KilnError, LIMITS } from "@kiln/protocol";
 import { type Clock } from "@kiln/std";
 import { spawnConfined } from "../../host/confined.ts";
-import type { VmmSpec } from "../../vms/driver.port.ts";
+import { type DiskSlot, MET_SLOTS, type VmmSpec } from "../../vms/driver.port.ts";
 import { type Accel, qemuArguments, type QemuShape } from "./args.ts";
 import { type QemuProcess, watchChild } from "./process.ts";
 import { QmpClient, type QmpEvent } from "./qmp.ts";
@@ -94,12 +94,16 @@ const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched,
   for (const { slot, path, readOnly } of spec.disks) {
     disks.push({ slot, readOnly, descriptor: await inheritFile(path, readOnly ? constants.O_RDONLY : constants.O_RDWR) });
   }
+  const empty = [];
+  for (const slot of takesDisks || (begin.from === "kernel" && "memory" in begin) ? emptySlots(spec) : []) {
+    empty.push({ slot, descriptor: inherit(opened.use(await openEmpty(spec, slot)).fd) });
+  }
   let [snapshot, state, directory]: [QemuShape["snapshot"], number | null, number | null] = [null, null, null];
   if (begin.from === "snapshot") {
-    snapshot = { memory: inherit(begin.memory), shared: false };
+    snapshot = { memory: inherit(begin.memory), shared: false, empty };
     state = await inheritFile(begin.state, constants.O_RDONLY);
   } else if ("memory" in begin) {
-    snapshot = { memory: await inheritFile(begin.memory, constants.O_RDWR), shared: true };
+    snapshot = { memory: await inheritFile(begin.memory, constants.O_RDWR), shared: true, empty };
     directory = await inheritFile(spec.directory, constants.O_RDONLY | constants.O_DIRECTORY);
   }
   const { id, cpus, memoryBytes, network } = spec;
@@ -112,9 +116,21 @@ const startQemu = async (plan: LaunchPlan, clock: Clock): Promise<Omit<Launched,
   return { process: watchChild(confined, clock), state, directory };
 };
 
+/** Those that a guest meets, or has met, before they have a disk. */
+export const emptySlots = ({ disks }: VmmSpec): readonly DiskSlot[] =>
+  MET_SLOTS.filter((slot) => disks.every((disk) => disk.slot !== slot));
+
+/** A file of no bytes that has no name. */
+const openEmpty = async (spec: VmmSpec, slot: DiskSlot): Promise<FileHandle> => {
+  const path = join(spec.directory, `${slot}.empty`);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => rm(path, { force: true }));
+  return await openFor(spec, path, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW);
+};
+
 const openFor = async ({ id }: VmmSpec, path: string, flags: number): Promise<FileHandle> => {
   try {
-    return await open(path, flags);
+    return await open(path, flags, 0o600);
   } catch (cause) {
     throw new KilnError("VMM_FAILED", `the VM ${id} cannot be started: ${path} cannot be opened`, { cause, object: id });
   }

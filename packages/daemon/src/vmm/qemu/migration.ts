@@ -43,7 +43,7 @@ export class Migration {
   }
 
   /**
-   * Stops the guest and writes the state of its devices to the file `target`, through a socket in the VM's own directory,
+   * Writes the state of the devices of a guest that is paused to the file `target`, through a socket in the VM's own directory,
    * which QEMU reaches by an inherited descriptor: its sandbox opens neither files nor programs.
    */
   async send(
@@ -65,7 +65,6 @@ export class Migration {
       server.listen(reach.path, resolve);
     });
     if (to.uid !== null) await chown(path, to.uid, to.uid);
-    await qmp.run("stop", {}, { signal });
     await qmp.run("migrate-set-capabilities", { capabilities: CAPABILITIES }, { signal });
     const end = this.#end(qmp, "saved its guest");
     await qmp.run("migrate", { uri: `unix:/proc/self/fd/${to.descriptor}/${STATE_SOCKET}` }, { signal });

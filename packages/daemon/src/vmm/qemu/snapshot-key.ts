@@ -4,7 +4,7 @@ import { release, version } from "node:os";
 import { join } from "node:path";
 import { hasCode } from "@kiln/std/node";
 import { TOOL_PATH } from "../../host/confined.ts";
-import type { VmmShape } from "../../vms/driver.port.ts";
+import { MET_SLOTS, type VmmShape } from "../../vms/driver.port.ts";
 import { type Accel, qemuArguments } from "./args.ts";
 
 /**
@@ -13,9 +13,10 @@ import { type Accel, qemuArguments } from "./args.ts";
  */
 export const snapshotKey = async (shape: VmmShape, qemu: { binary: string; version: string; accel: Accel }): Promise<string> => {
   const { cpus, memoryBytes, kernel } = shape;
+  const snapshot = { memory: 0, shared: false, empty: MET_SLOTS.map((slot) => ({ slot, descriptor: 0 })) };
   const line = qemuArguments({
     ...{ id: "snapshot", accel: qemu.accel, cpus, memoryBytes, network: null, disks: [] },
-    ...{ descriptors: { qmp: 0, agent: 0, hand: null }, kernel: { vmlinux: 0, initramfs: 0 }, snapshot: { memory: 0, shared: false } },
+    ...{ descriptors: { qmp: 0, agent: 0, hand: null }, kernel: { vmlinux: 0, initramfs: 0 }, snapshot },
   });
   const host = { kernel: `${release()} ${version()}`, cpu: qemu.accel === "kvm" ? await processor() : null };
   const parts = ["kiln.snapshot", line, qemu.version, await identifyBinary(qemu.binary), kernel.digest, host];
