@@ -121,6 +121,7 @@ int setup_kernel_files(struct setup *s) {
 
 int prepare_cgroups(struct setup *s) {
   int error = cgroup_prepare();
+  agent.cgroups = !error; /* a rehearsed command has one, too */
   return error ? setup_fail(s, error, "cannot prepare the cgroups") : 0;
 }
 

@@ -5,9 +5,68 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdint.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define PROGRAM "/program"
+
+/* What the start of any program asks of the kernel, for nothing. */
+int rehearse_command(void) {
+  static char page[3 * 4096];
+  char text[64];
+  struct rlimit limit;
+  long brk = syscall(SYS_brk, 0);
+  syscall(SYS_brk, brk + (long)sizeof page);
+  syscall(SYS_prlimit64, 0, RLIMIT_STACK, NULL, &limit);
+  syscall(SYS_getrandom, text, sizeof text, 0);
+  ssize_t n = readlink("/proc/self/exe", text, sizeof text);
+  uintptr_t inside = ((uintptr_t)page + 4095) & ~(uintptr_t)4095;
+  mprotect((void *)inside, 4096, PROT_READ);
+  prctl(PR_GET_DUMPABLE);
+  struct stat s;
+  int fd = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) close(fd);
+  stat(PROGRAM, &s);
+  return write(1, "\n", 1) != 1 && n < 0;
+}
+
+/* As an image has one: this program, on the disk, below the overlay, and not in memory. */
+static int put_program(void) {
+  int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), to = open(PROGRAM, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+  struct stat s;
+  bool put = from >= 0 && to >= 0 && fstat(from, &s) == 0 && sendfile(to, from, NULL, (size_t)s.st_size) == s.st_size && fsync(to) == 0;
+  int error = put ? posix_fadvise(to, 0, 0, POSIX_FADV_DONTNEED) : errno;
+  if (from >= 0) close(from);
+  if (to >= 0) close(to);
+  return error;
+}
+
+static int await_child(pid_t child) {
+  int status;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) return errno;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
+/* The first program of an image is read from its disk page by page; the commands after it run from memory that is there. */
+static int run_program(void) {
+  int error = put_program();
+  if (error) return error;
+  pid_t child = fork();
+  if (child < 0) return errno;
+  if (child > 0) return await_child(child);
+  char *const arguments[] = {PROGRAM, NULL}, *const environment[] = {NULL};
+  execve(PROGRAM, arguments, environment);
+  _exit(errno);
+}
 
 static int run_steps(struct setup *s) {
   static int (*const rehearsed[])(struct setup *) = {setup_entropy, setup_root, setup_writable, setup_overlay, setup_switch,
@@ -21,17 +80,16 @@ static int run_steps(struct setup *s) {
       return error;
     }
   }
-  return 0;
+  int error = run_program();
+  if (error) agent_say("the rehearsed program ended with %d", error);
+  return error;
 }
 
 static int rehearse_in_child(struct setup *s) {
-  int status;
   pid_t child = fork();
   if (child < 0) return errno;
   if (child == 0) _exit(run_steps(s));
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) return errno;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+  return await_child(child);
 }
 
 void rehearse_run(uint32_t request, uint8_t *payload, uint32_t length) {
