@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import type { ErrorCode } from "@kiln/protocol";
 import { connect } from "@kiln/sdk/node";
+import { flipByte } from "../../packages/daemon/src/operations/testing/real-artifacts.ts";
 import { type TestHome, waitUntil } from "../e2e/home.ts";
 import { readRecords } from "./records.ts";
 import { BASE, type Stage } from "./stage.ts";
@@ -89,6 +90,24 @@ const writeUpper = async (home: TestHome, name: string): Promise<void> => {
 const damageRootfs = async (home: TestHome): Promise<void> => {
   await create(home, "web", "true");
   for (const { key } of readRecords(home.path).rootfs) await appendFile(join(home.path, "rootfs", `${key}.ext4`), "damage");
+};
+
+/** An image that is only loaded has no rootfs yet. */
+const buildBase = (home: TestHome): Promise<void> => create(home, "web", "true");
+
+const damageBase = async (home: TestHome): Promise<void> => {
+  await buildBase(home);
+  await home.ok("daemon", "stop");
+  for (const { key } of readRecords(home.path).rootfs) await flipByte(join(home.path, "rootfs", `${key}.ext4`), 66 * 4096);
+};
+
+const damageBlob = async (home: TestHome, { remote }: Stage): Promise<void> => {
+  await home.ok("pull", remote.fresh);
+  await home.ok("daemon", "stop");
+  const pulled = readRecords(home.path).images.find(({ reference }) => reference === remote.fresh);
+  for (const { digest } of pulled?.image.layers ?? []) {
+    await flipByte(join(home.path, "content/sha256", digest.slice("sha256:".length)), 600);
+  }
 };
 
 /** As a name in a registry that leads elsewhere since it was pulled. */
@@ -221,7 +240,32 @@ export const OPERATIONS: readonly CrashOperation[] = [
   },
   { name: "pull oci:", command: ({ layout }) => ["pull", layout] },
   { name: "load", command: ({ archive }) => ["load", "-i", archive, "--name", "loaded"] },
+  { name: "image verify", prepare: buildBase, command: () => ["image", "verify", BASE] },
+  { name: "image rebuild", prepare: buildBase, command: () => ["image", "rebuild", BASE] },
+  {
+    name: "image rebuild, blob damaged",
+    prepare: damageBlob,
+    command: ({ remote }) => ["image", "rebuild", remote.fresh],
+    only: { points: /^(image\.rebuild|publish|record\.saga)\./, reason: "it is a rebuild but for the blob that it fetches again" },
+  },
+  { name: "scrub", prepare: damageBase, command: () => ["scrub"] },
   { name: "tag", command: () => ["tag", BASE, "other:latest"] },
+  {
+    name: "image register",
+    command: ({ fileSystem }) => ["image", "register", fileSystem, "--name", "made:1"],
+  },
+  {
+    name: "image register --replace",
+    prepare: (home) => home.ok("tag", BASE, "made:1").then(() => undefined),
+    command: ({ fileSystem }) => ["image", "register", fileSystem, "--name", "made:1", "--replace"],
+    only: { points: /^(image|record\.image)\./, reason: "it is a register but for the name that it takes" },
+  },
+  { name: "image import", command: ({ bundle }) => ["image", "import", bundle, "--name", "made:1"] },
+  {
+    name: "image export",
+    command: ({ root }) => ["image", "export", "-q", "-o", `${root}/out.kiln`, BASE],
+    only: { points: /^(rootfs|record\.rootfs)\./, reason: "it is a pull of what is there, and a read" },
+  },
   {
     name: "image promote",
     prepare: (home) => writeUpper(home, "web"),

@@ -34,6 +34,10 @@ export interface Stage extends AsyncDisposable {
   readonly layout: string;
   /** The same image as a file for `load`. */
   readonly archive: string;
+  /** A file system for `image register`. */
+  readonly fileSystem: string;
+  /** What `image export` made of BASE. */
+  readonly bundle: string;
   /** Two images of a registry. */
   readonly remote: { readonly old: string; readonly fresh: string };
   /** Homes whose daemon does not run. */
@@ -68,24 +72,28 @@ export const createStage = async (): Promise<Stage> => {
   await writeLayout(baseDir, [{ tag: "base", layers: ["base"] }]);
   const archive = join(root, "images.tar");
   await run("tar", ["-C", layoutDir, "-cf", archive, "."]);
+  const fileSystem = join(root, "root.ext4");
+  await run("mke2fs", ["-q", "-t", "ext4", "-d", baseDir, fileSystem, "8M"]);
   const withoutKernel = join(root, "without-kernel");
-  await prepare(withoutKernel, `oci:${baseDir}:base`);
+  const bundle = join(root, "base.kiln");
+  await prepare(withoutKernel, `oci:${baseDir}:base`, bundle);
   const template = await copyHome({ root }, withoutKernel);
   await addKernel(template);
   const owned = undo.move();
   return {
-    ...{ root, archive, withoutKernel, template: template.path },
+    ...{ root, archive, fileSystem, bundle, withoutKernel, template: template.path },
     layout: `oci:${layoutDir}:one`,
     remote: { old: `${registry.host}/tool:old`, fresh: `${registry.host}/tool:fresh` },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 };
 
-const prepare = async (path: string, base: string): Promise<void> => {
+const prepare = async (path: string, base: string, bundle: string): Promise<void> => {
   const home = homeAt(path);
   await home.ok("pull", base);
   await home.ok("tag", base, BASE);
   await home.ok("rmi", base);
+  await home.ok("image", "export", "-o", bundle, BASE);
   await home.ok("daemon", "stop");
 };
 
