@@ -88,6 +88,7 @@ export const REASONS: readonly Reason[] = [
   {
     id: "f",
     text: "A directory that a whiteout or an opaque marker takes away, and that is there because the same layer has something in it and does not name it: in Kiln it is new, wherever in the layer the marker stands; in umoci that of the lower layer if the marker comes later.",
-    explains: ({ path }, sides) => isNew(path, sides) && sides.cleared.has(path),
+    explains: ({ path, check }, sides) =>
+      ["mode", "uid", "gid", "mtime", "xattrs"].includes(check) && isNew(path, sides) && sides.cleared.has(path),
   },
 ];

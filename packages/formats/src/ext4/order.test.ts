@@ -111,6 +111,24 @@ test(
   },
 );
 
+test("a hard link takes the place of what has its name before its target is looked for", () => {
+  withScratch((scratch) => {
+    for (const layer of [
+      [file("a", "1"), link("a", "a")],
+      [file("d/f", "1"), link("d", "d/f")],
+    ])
+      assert.throws(
+        () => build(scratch, [layer]),
+        (error) => error instanceof Ext4Error && error.code === "LINK_INVALID",
+      );
+  });
+});
+
+test("a hard link that takes away the symlink on its own way stands where that led", { skip: skipMount }, () => {
+  const symlink: TarSpec = { path: "b/d", type: "symlink", link: "/." };
+  assert.deepEqual(read([[file("a", "1")], [symlink, link("b/d/b", "a")]]), { a: "1", b: "1" });
+});
+
 test("a parent may come after what is in it, and is what its entry says", { skip: skipMount }, () => {
   withScratch((scratch) => {
     const named = directory("d", { mode: 0o700, uid: 7, mtime: "5" });

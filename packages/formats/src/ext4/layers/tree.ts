@@ -105,12 +105,15 @@ export class LayerTree {
       return this.#whiteout(record.names);
     }
     // what stands at the link's own name is gone before its target is looked for, as in containerd and umoci: a link to itself has none
-    this.#ensureParent(record.names).children.delete(record.names.at(-1) ?? "");
+    const parent = this.#ensureParent(record.names);
+    const name = record.names.at(-1) ?? "";
+    parent.children.delete(name);
     const target = this.#find(record.target);
     const describe = (): string => `the hard link ${rawNameText(record.names.join("/"))} to ${rawNameText(record.target.join("/"))}`;
     if (target === null) throw new Ext4Error("LINK_INVALID", `${describe()} has no target`);
     if (target.kind === "directory") throw new Ext4Error("LINK_INVALID", `${describe()} leads to a directory`);
-    this.#put(record.names, target);
+    // the way to the parent may be gone with what stood there
+    parent.children.set(name, { node: target, layer: this.#layer });
   }
 
   #whiteout(names: readonly RawName[]): void {
