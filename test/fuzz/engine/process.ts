@@ -1,5 +1,6 @@
 /** The process under fuzz. Its arguments are one Job; it sends Messages to its parent, and ends. */
 import { readFileSync } from "node:fs";
+import { BROKEN } from "../targets/broken.ts";
 import { TARGETS } from "../targets/index.ts";
 import { Attempts } from "./attempts.ts";
 import { readCorpus } from "./corpus.ts";
@@ -99,9 +100,8 @@ class Campaign {
 }
 
 const main = async (job: Job): Promise<void> => {
-  const load = TARGETS[job.target];
-  if (load === undefined) throw new TypeError(`there is no target ${job.target}`);
-  const target = await load();
+  const target = (await TARGETS[job.target]?.()) ?? BROKEN[job.target];
+  if (target === undefined) throw new TypeError(`there is no target ${job.target}`);
   using attempts = new Attempts(target, job.scratch);
   await new Campaign(job, target, attempts).run();
 };
