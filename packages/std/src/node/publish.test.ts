@@ -217,6 +217,31 @@ describe("publishing a directory", () => {
     }
   });
 
+  it("I43 what is made in stages has its name after the last: one that stops between two leaves nothing, and who races it is whole", async () => {
+    await using scratch = await scratchDirectory();
+    const base = { target: join(scratch.path, "set"), stagingDir: scratch.staging, ifExists: "keep" } as const;
+    const [between, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const stopped = publishDirectory({
+      ...base,
+      write: async (dir) => {
+        await writeFile(join(dir, "first stage"), "x");
+        between.resolve();
+        await goOn.promise;
+        throw new Error("stopped between two stages");
+      },
+    });
+    await between.promise;
+    await assert.rejects(readdir(base.target), { code: "ENOENT" });
+    const inStages = async (dir: string): Promise<void> => {
+      for (const stage of ["first stage", "last stage"]) await writeFile(join(dir, stage), "x");
+    };
+    assert.deepEqual(await publishDirectory({ ...base, write: inStages }), { published: true });
+    goOn.resolve();
+    await assert.rejects(stopped, /between two stages/);
+    assert.deepEqual((await readdir(base.target)).toSorted(), ["first stage", "last stage"]);
+    assert.deepEqual(await readdir(scratch.staging), []);
+  });
+
   it("I15 an empty or failed one is not published, and a file or empty directory of the name is not replaced", async () => {
     await using scratch = await scratchDirectory();
     const base = { target: join(scratch.path, "set"), stagingDir: scratch.staging, ifExists: "keep" } as const;
