@@ -8,14 +8,22 @@ import { benchDensity } from "./density.ts";
 import type { Figure } from "./measure.ts";
 import { benchAdopt, benchCreateReserve, benchPs } from "./operations.ts";
 import { benchPoolClaim } from "./pool-claim.ts";
-import { benchRootfsBuild } from "./rootfs-build.ts";
+import { benchRootfsBuild, benchRootfsContent, benchRootfsFiles } from "./rootfs-build.ts";
+import { writeRootfsPage } from "./rootfs-page.ts";
+import { benchRootfsScaling } from "./rootfs-scaling.ts";
 import { benchExec, benchStartCold } from "./start-cold.ts";
 import { benchStartPreboot } from "./start-preboot.ts";
 
-/** `npm run bench [-- NAME…] [--json] [--check]`: each figure beside what it is compared to, measured in the same run. */
-const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
+/**
+ * `npm run bench [-- NAME…] [--json] [--check] [--write]`: each figure beside what it is compared to, measured in the same run. A name stands
+ * for all below it, too: "rootfs" for "rootfs.build" and the others. With --write, what the docs say of the figures is written again.
+ */
+const BENCHES: Readonly<Record<string, (options: { readonly write: boolean }) => Promise<Figure>>> = {
   "cli.start": benchCliStart,
   "rootfs.build": benchRootfsBuild,
+  "rootfs.content": benchRootfsContent,
+  "rootfs.files": benchRootfsFiles,
+  "rootfs.scaling": benchRootfsScaling,
   "start.cold": benchStartCold,
   "start.preboot": benchStartPreboot,
   "pool.claim": benchPoolClaim,
@@ -28,7 +36,11 @@ const BENCHES: Readonly<Record<string, () => Promise<Figure>>> = {
 };
 
 const { values, positionals } = parseArgs({
-  options: { json: { type: "boolean", default: false }, check: { type: "boolean", default: false } },
+  options: {
+    json: { type: "boolean", default: false },
+    check: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
+  },
   allowPositionals: true,
 });
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -61,7 +73,8 @@ const describe = (figure: Figure): string => {
   ].join("\n    ");
 };
 
-const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
+const isMeant = (name: string, given: string): boolean => name === given || name.startsWith(`${given}.`);
+const unknown = positionals.filter((given) => !Object.keys(BENCHES).some((name) => isMeant(name, given)));
 if (unknown.length > 0) {
   process.stderr.write(`bench: there is no ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}\n`);
   process.exit(2);
@@ -75,18 +88,19 @@ const machine = {
   node: process.version,
   commit: firstLine("git", ["rev-parse", "HEAD"]),
 };
-print(
-  machine,
-  `${machine.cpus} cpus, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.qemu}, node ${machine.node}, commit ${machine.commit}`,
-);
+const machineLine = `${machine.cpus} cpus, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.qemu}, node ${machine.node}, commit ${machine.commit}`;
+print(machine, machineLine);
+const measuredFigures: Figure[] = [];
 let missed = 0;
 for (const [name, bench] of Object.entries(BENCHES)) {
-  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  if (positionals.length > 0 && !positionals.some((given) => isMeant(name, given))) continue;
   const before = loadavg()[0] ?? Number.NaN;
-  const measured = await bench();
+  const measured = await bench({ write: values.write });
   const load = `${before.toFixed(1)} before, ${(loadavg()[0] ?? Number.NaN).toFixed(1)} after`;
   const figure = { ...measured, details: { ...measured.details, load } };
   if (figure.met === false || figure.failures > 0) missed += 1;
+  measuredFigures.push(figure);
   print(figure, describe(figure));
 }
+if (values.write) await writeRootfsPage(measuredFigures, machineLine);
 if (values.check && missed > 0) process.exitCode = 1;
