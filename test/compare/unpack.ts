@@ -5,7 +5,7 @@ import { KilnError } from "@kiln/protocol";
 import { runTool } from "@kiln/std/node";
 import { build } from "../../packages/daemon/src/content/rootfs/build.ts";
 import { describeFailure } from "../../packages/daemon/src/content/rootfs/failure.ts";
-import { buildRootfs, ROOTFS_LIMITS, type LayerSource } from "../../packages/daemon/src/content/rootfs/index.ts";
+import { buildRootfs, ROOTFS_LIMITS, type BuiltRootfs, type LayerSource } from "../../packages/daemon/src/content/rootfs/index.ts";
 
 interface Options {
   readonly signal: AbortSignal;
@@ -48,11 +48,15 @@ export const readLayers = async (layout: Layout): Promise<LayerSource[]> => {
 const KEY = "c".repeat(64);
 
 /** The build without its thread, which takes as long to start as a small image to build. Throws what the thread would tell as LAYER_INVALID as that. */
-const buildHere = async (layers: readonly LayerSource[], target: string): Promise<void> => {
-  await using file = await open(target, "w+");
-  const job = { fd: file.fd, directory: dirname(target), layers, key: KEY, limits: ROOTFS_LIMITS };
+export const buildHere = async (request: {
+  readonly layers: readonly LayerSource[];
+  readonly target: string;
+  readonly key: string;
+}): Promise<BuiltRootfs> => {
+  await using file = await open(request.target, "w+");
+  const job = { fd: file.fd, directory: dirname(request.target), layers: request.layers, key: request.key, limits: ROOTFS_LIMITS };
   try {
-    await build(job, { onProgress: () => undefined, onWritten: () => undefined });
+    return await build(job, { onProgress: () => undefined, onWritten: () => undefined });
   } catch (error) {
     const { kind, message } = describeFailure(error);
     throw kind === "layer" ? new KilnError("LAYER_INVALID", message, { cause: error }) : error;
@@ -68,7 +72,7 @@ export const mountKiln = async (
   const [target, root] = [join(scratch, "kiln.ext4"), join(scratch, "kiln")];
   const layers = await readLayers(layout);
   if (options.inThread) await buildRootfs({ layers, target, key: KEY }, options);
-  else await buildHere(layers, target);
+  else await buildHere({ layers, target, key: KEY });
   await runTool("e2fsck", ["-fn", target], options);
   await mkdir(root);
   await runTool("mount", ["-o", "loop,ro", target, root], options);
