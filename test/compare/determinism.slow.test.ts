@@ -184,8 +184,8 @@ test(
 
 test("I9 processes that build at the same time build the same", { skip, timeout }, async () => {
   const [layers = [], digest] = (await buildable()).at(-1) ?? [];
-  const digests = await Promise.all([1, 2, 3].map(() => buildApart([layers])));
-  assert.deepEqual(digests, [digest, digest, digest]);
+  const digests = await Promise.all([1, 2].map(() => buildApart([layers])));
+  assert.deepEqual(digests, [[digest], [digest]]);
 });
 
 test("I9 the oldest Node that Kiln runs on and the newest build the same", { skip, timeout }, async () => {
