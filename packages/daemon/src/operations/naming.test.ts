@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
+import { Readable } from "node:stream";
 import { test } from "node:test";
-import { type Digest, KilnError, type OperationView, pullImageRequest } from "@kiln/protocol";
+import { type Digest, KilnError, type OperationView, pullImageRequest, registerImageRequest } from "@kiln/protocol";
 import type { ResolvedImage } from "../images/ports.ts";
 import { isSameContent, namedContent, requireName } from "../images/naming.ts";
 import type { ImageRecord } from "../images/records.port.ts";
 import { beginPullImage, importImage, tagImage } from "./images.ts";
+import { beginRegisterImage } from "./register-image.ts";
 import { createFakeCore, type FakeCore } from "./testing/fake-core.ts";
 
 const digest = (letter: string): Digest => `sha256:${letter.repeat(64)}` as Digest;
@@ -51,6 +53,20 @@ const pull: Publisher = (fake, reference, letter) => {
   return settled(fake, operation);
 };
 
+const registering =
+  (mayReplace: boolean): Publisher =>
+  async (fake, name, letter) => {
+    using lease = fake.core.leases.begin();
+    const { signal } = new AbortController();
+    const { digest: rootfs } = await fake.core.content.ingestUnnamed(Readable.from([Buffer.from(letter)]), { lease, signal });
+    const request = registerImageRequest.parse({ name, rootfs, replace: mayReplace });
+    return settled(fake, beginRegisterImage(fake.core, request, { idempotencyKey: null, caller: letter }));
+  };
+
+const register = registering(false);
+/** All of them saw what the name led to, and may take it from that. */
+const replace = registering(true);
+
 /** Publishes all at once, each held before it takes the name. */
 const race = async (
   publish: Publisher,
@@ -63,12 +79,21 @@ const race = async (
     checkpoint: (point) => hold(point),
   });
   for (const letter of new Set(letters)) await load(fake, `source:${letter}`, letter);
+  if (publish === replace) await load(fake, name, "before");
   hold = gather(letters.length);
   const outcomes = await Promise.allSettled([...letters].map((letter) => publish(fake, name, letter)));
   return { fake, name, outcomes };
 };
 
-for (const [what, publish] of Object.entries({ load, tag, pull })) {
+const rootfsOf = (letter: string): string => `sha256:${createHash("sha256").update(letter).digest("hex")}`;
+
+/** What tells what one published from what the others did. */
+const contentOf = (fake: FakeCore, name: string, publish: Publisher): string | undefined => {
+  const record = fake.core.images.getImage(name);
+  return publish === register || publish === replace ? record?.image.layers[0]?.digest : record?.root;
+};
+
+for (const [what, publish] of Object.entries({ load, tag, pull, register, "register with --replace": replace })) {
   test(`I3 of ${PUBLISHERS} that ${what} other content under one name at once, one wins and the others are told`, async () => {
     const { fake, name, outcomes } = await race(publish, LETTERS);
     await using _fake = fake;
@@ -79,14 +104,15 @@ for (const [what, publish] of Object.entries({ load, tag, pull })) {
       codes,
       Array.from({ length: PUBLISHERS - 1 }, () => "IMAGE_NAME_CONFLICT"),
     );
-    assert.equal(fake.core.images.getImage(name)?.root, digest(winners[0] ?? ""));
+    const [won = ""] = winners;
+    assert.equal(contentOf(fake, name, publish), publish === register || publish === replace ? rootfsOf(won) : digest(won));
   });
 
   test(`I3 ${PUBLISHERS} that ${what} the same content under one name at once all succeed`, async () => {
     const { fake, name, outcomes } = await race(publish, "7".repeat(PUBLISHERS));
     await using _fake = fake;
     assert.deepEqual(new Set(outcomes.map(({ status }) => status)), new Set(["fulfilled"]));
-    assert.equal(fake.core.images.getImage(name)?.root, digest("7"));
+    assert.equal(contentOf(fake, name, publish), publish === register || publish === replace ? rootfsOf("7") : digest("7"));
   });
 }
 

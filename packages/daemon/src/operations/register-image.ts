@@ -86,7 +86,7 @@ const makeImage = async (context: RegisterContext): Promise<unknown> => {
   const registration = { rootfs, platform, config: request.config };
   const config = await storeDocument(core, registeredConfig(registration), held);
   const manifest = await storeDocument(core, registeredManifest(registration, config), held);
-  const image = await findContent(core, { reference, manifest: manifest.digest }, held);
+  const image = await findContent({ ...core, platform }, { reference, manifest: manifest.digest }, held);
   if (image === null) throw contentMissing(reference, request.rootfs);
   context.record = core.pipeline.imageRecord(reference, { image, root: manifest.digest });
   lease.hold(context.record.rootfsKey);

@@ -1,11 +1,14 @@
+import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
-import { createVmRequest, pullImageRequest, type VmId } from "@kiln/protocol";
+import { Readable } from "node:stream";
+import { createVmRequest, pullImageRequest, registerImageRequest, type VmId } from "@kiln/protocol";
 import { STARTABLE_STATES } from "../../vms/record.ts";
 import { adoptVms } from "../adopt-vms.ts";
 import type { Core } from "../core.ts";
 import { CREATE_SAGA, type CreateContext, createContext } from "../create-vm.ts";
 import { ENSURE_SAGA, type EnsureContext, ensureContext } from "../images.ts";
 import type { OperationContext } from "../operation.ts";
+import { REGISTER_SAGA, type RegisterContext } from "../register-image.ts";
 import { DELETE_SAGA, type DeleteContext, removeVm } from "../remove-vm.ts";
 import { START_SAGA, type StartContext, startContext } from "../start-vm.ts";
 import { STOP_SAGA, type StopContext } from "../stop-vm.ts";
@@ -42,6 +45,7 @@ interface Plan<Context> {
   readonly saga: { readonly name: string };
   /** What is there before: a VM, started or not. */
   readonly vm: "none" | "image only" | "created" | "running";
+  readonly prepare?: (core: Core) => Promise<unknown>;
   readonly input: (id: VmId) => unknown;
   readonly open: (core: Core, record: SagaRecord, scope: AsyncDisposableStack) => Context;
 }
@@ -53,6 +57,7 @@ const worldOf =
     let core = fake.core;
     if (plan.vm !== "none") await fake.ended(fake.create({ name: "web", start: plan.vm === "running" }));
     if (plan.vm === "image only") await removeVm(core, core.vms.find("web")?.id ?? ("" as VmId), { force: true });
+    await plan.prepare?.(core);
     const id = core.vms.find("web")?.id ?? ("0123456789ab" as VmId);
     // a directory that a start makes is the VM's own: it is there before, so that looks compare
     if (plan.vm === "created") await core.disks.prepare(id, { diskBytes: 8 * 2 ** 30, signal: OPERATION.signal });
@@ -121,5 +126,29 @@ sagaContract<EnsureContext>(
     input: () => pullImageRequest.parse({ reference: "deb:fake", pull: "missing" }),
     open: (core, record, scope) =>
       ensureContext(core, record, { operation: OPERATION, credentials: {}, lease: scope.use(core.leases.begin()) }),
+  }),
+);
+
+const FILE_SYSTEM = Buffer.from("a file system");
+const ROOTFS = `sha256:${createHash("sha256").update(FILE_SYSTEM).digest("hex")}`;
+
+sagaContract<RegisterContext>(
+  REGISTER_SAGA,
+  worldOf({
+    saga: REGISTER_SAGA,
+    vm: "none",
+    prepare: async ({ content, leases }) => {
+      using lease = leases.begin();
+      return content.ingestUnnamed(Readable.from([FILE_SYSTEM]), { lease, signal: OPERATION.signal });
+    },
+    input: () => ({
+      request: registerImageRequest.parse({ name: "mine:1", rootfs: ROOTFS }),
+      reference: "docker.io/library/mine:1",
+      claim: { expect: null, replace: false },
+    }),
+    open: (core, record, scope) => ({
+      ...{ core, input: record.input as RegisterContext["input"], operation: OPERATION },
+      ...{ lease: scope.use(core.leases.begin()), record: null },
+    }),
   }),
 );
