@@ -59,10 +59,10 @@ const rows: Row[] = [];
 for (const name of Object.keys(TARGETS).filter((one) => positionals.length === 0 || positionals.includes(one))) {
   const target = await TARGETS[name]?.();
   if (target === undefined) continue;
-  const { findings, summary } = await runSession({ target: name, seed, seconds, only: [] });
+  const { findings, summary } = await runSession({ target: name, seed, seconds, only: [], grow: values.grow === true });
   const { executions, accepted, features } = summary;
-  const perSecond = summary.seconds === 0 ? 0 : Math.round(executions / summary.seconds);
-  say(`${name}: ${executions} executions, ${perSecond} a second, ${accepted} accepted, ${features} features; --seed ${seed}`);
+  const perSecond = Math.round(executions / Math.max(summary.cpuSeconds, 0.001));
+  say(`${name}: ${executions} executions, ${perSecond} a second of CPU, ${accepted} accepted, ${features} features; --seed ${seed}`);
   for (const finding of findings) keep(name, finding);
   if (values.grow === true) say(`${name}: ${grow(name, summary.grown)} of ${summary.grown.length} new inputs are kept`);
   if (findings.length > 0) process.exitCode = 1;

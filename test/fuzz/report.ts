@@ -23,7 +23,8 @@ const runRow = ({ name, summary, open, corpus }: Row): string[] => [
   name,
   `${corpus.length} (${(corpus.reduce((sum, { storedBytes }) => sum + storedBytes, 0) / 1024).toFixed(1)} KiB)`,
   number(summary.executions),
-  number(summary.executions / Math.max(summary.seconds, 1)),
+  number(summary.executions / Math.max(summary.cpuSeconds, 0.001)),
+  number(summary.cpuSeconds),
   number(summary.seconds),
   `${Math.round((100 * summary.accepted) / Math.max(summary.executions, 1))} %`,
   number(summary.features),
@@ -44,11 +45,22 @@ fuzzes each target for two seconds.
 
 ## The last long run
 
-One core, \`--seed ${seed}\`.
+On one core, which other work was on as well; \`--seed ${seed}\`.
 
 ${table(
-  ["target", "corpus", "executions", "a second", "seconds", "accepted", "features", "findings open", "findings fixed"],
-  ["---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"],
+  [
+    "target",
+    "corpus",
+    "executions",
+    "a second of CPU",
+    "seconds of CPU",
+    "seconds",
+    "accepted",
+    "features",
+    "findings open",
+    "findings fixed",
+  ],
+  ["---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"],
   rows.map(runRow),
 )}
 

@@ -17,6 +17,8 @@ export const FUZZ_LIMITS = {
   minimiseRuns: 3000,
   /** One input in so many is shown to the oracles that cost milliseconds. */
   thoroughOnce: 256,
+  /** Inputs of a run that are looked at for keeping, the shortest first. */
+  grownInputs: 200,
   /** Inputs of one corpus that a run keeps. */
   corpusInputs: 5000,
 } as const;

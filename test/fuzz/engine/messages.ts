@@ -2,9 +2,11 @@
 export interface Job {
   readonly target: string;
   readonly seed: number;
-  /** 0: the corpus is only replayed. */
+  /** By the clock; 0: the corpus is only replayed. */
   readonly seconds: number;
   readonly scratch: string;
+  /** Whether to look at the end for inputs that are worth keeping. */
+  readonly grow: boolean;
   /** Files with inputs besides the committed ones; with them the corpus is left out and nothing is changed. */
   readonly only: readonly string[];
 }
@@ -22,6 +24,8 @@ export interface Summary {
   readonly executions: number;
   readonly accepted: number;
   readonly seconds: number;
+  /** CPU time of the process meanwhile, in seconds: a busy machine gives it a part of the clock's. */
+  readonly cpuSeconds: number;
   /** Branches that any input has taken, each in up to eight classes of how often. */
   readonly features: number;
   /** Inputs beyond the committed ones that take a new branch, in base64, the shortest first. */

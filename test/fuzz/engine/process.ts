@@ -42,12 +42,15 @@ class Campaign {
     }
     const { seconds } = this.#job;
     const began = performance.now();
+    const cpu = process.cpuUsage();
     const before = this.#attempts.executions;
     while (performance.now() - began < seconds * 1000 && this.#found.size < FUZZ_LIMITS.findings) await this.#step();
     const took = (performance.now() - began) / 1000;
+    const { user, system } = process.cpuUsage(cpu);
+    const cpuSeconds = (user + system) / 1e6;
     const { executions, accepted, features } = this.#attempts;
-    const grown = seconds === 0 ? [] : await this.#grown();
-    await send({ type: "done", summary: { executions: executions - before, accepted, seconds: took, features, grown } });
+    const grown = this.#job.grow ? await this.#grown() : [];
+    await send({ type: "done", summary: { executions: executions - before, accepted, seconds: took, cpuSeconds, features, grown } });
   }
 
   async #step(): Promise<void> {
@@ -91,7 +94,8 @@ class Campaign {
       this.#attempts.sawNew();
     }
     const grown: string[] = [];
-    for (const input of [...this.#inputs].sort((a, b) => a.length - b.length)) {
+    const found = this.#inputs.slice(this.#committed.length).sort((a, b) => a.length - b.length);
+    for (const input of found.slice(0, FUZZ_LIMITS.grownInputs)) {
       await this.#attempts.run(input, false);
       if (this.#attempts.sawNew()) grown.push(input.toString("base64"));
     }

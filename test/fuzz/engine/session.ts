@@ -11,7 +11,7 @@ export interface SessionResult {
   readonly summary: Summary;
 }
 
-const NOTHING: Summary = { executions: 0, accepted: 0, seconds: 0, features: 0, grown: [] };
+const NOTHING: Summary = { executions: 0, accepted: 0, seconds: 0, cpuSeconds: 0, features: 0, grown: [] };
 
 /** The kernel's unit in /proc/PID/stat. */
 const TICKS_PER_SECOND = 100;
