@@ -112,21 +112,23 @@ const contentMissing = (reference: string, digest: string): KilnError =>
 
 const takeUpImage = async (context: RegisterContext): Promise<void> => void (await makeImage(context));
 
-/** A failure leaves blobs that nobody names, which are the sweep's. */
+/** What it makes is a function of its input: there is nothing to take back, and blobs that nobody names are the sweep's. */
 export const REGISTER_SAGA: Saga<RegisterContext> = {
   name: "image.register",
-  onFailure: "undo",
+  onFailure: "carry on",
   steps: [
     { name: "image", run: makeImage, resume: takeUpImage },
     {
       name: "rootfs",
+      needsAll: true,
       run: async ({ core, operation, record }) => {
         if (record !== null) await buildRootfs(core, record, workFor(operation));
       },
     },
-    { name: "kernel", run: async ({ core, operation }) => void (await core.pipeline.ensureKernel(workFor(operation))) },
+    { name: "kernel", needsAll: true, run: async ({ core, operation }) => void (await core.pipeline.ensureKernel(workFor(operation))) },
     {
       name: "name",
+      needsAll: true,
       run: async ({ core, input, record }) => {
         if (record !== null) await core.pipeline.publishImage(record, input.claim);
       },
