@@ -8,20 +8,12 @@ import { buildTar } from "../tar/tar-writer.fixture.ts";
 import type { TarSpec } from "../tar/tar-writer.fixture.ts";
 import { IDENTITY, assertClean, assertSameTree, buildImage, listTree, skipMount, withMount, withScratch } from "./image.fixture.ts";
 
-const FEATURES = [
-  "64bit",
-  "dir_index",
-  "dir_nlink",
-  "ext_attr",
-  "extent",
-  "extra_isize",
-  "filetype",
-  "flex_bg",
-  "huge_file",
-  "large_file",
-  "metadata_csum",
-  "sparse_super2",
-];
+const PAGE = new URL("../../../../docs/ext4.md", import.meta.url);
+const page = readFileSync(PAGE, "utf8");
+/** The first column of the page's table. */
+const FEATURES = [...page.slice(0, page.indexOf("## Layout")).matchAll(/^\| `([a-z0-9_]+)` \|/gm)]
+  .map(([, feature = ""]) => feature)
+  .sort();
 
 const BIG = 5000;
 const HOLES = Buffer.alloc(60 * 8192);
@@ -64,6 +56,7 @@ after(() => {
 
 test("tune2fs and dumpe2fs tell the features, sizes and identity that the page names, and no journal", () => {
   const text = tool("tune2fs", "-l", image);
+  assert.equal(FEATURES.length, 12);
   assert.deepEqual(field(text, "Filesystem features").split(" ").sort(), FEATURES);
   const uuid = Buffer.from(IDENTITY.uuid).toString("hex");
   assert.equal(field(text, "Filesystem UUID").replaceAll("-", ""), uuid);
@@ -80,6 +73,12 @@ test("tune2fs and dumpe2fs tell the features, sizes and identity that the page n
   assert.match(groups, /Group 0: \(Blocks 0-/);
   assert.doesNotMatch(`${text}${groups}`, /journal|backup superblock/i);
   assert.doesNotMatch(groups, /invalid|corrupt|mismatch/i);
+});
+
+test("each test that the page names is there", () => {
+  const named = [...page.matchAll(/^\| .* \| \[[^\]]+\]\(([^)]+)\): (.*) \|$/gm)];
+  assert.ok(named.length > 20);
+  for (const [, path = "", name = ""] of named) assert.ok(readFileSync(new URL(path, PAGE), "utf8").includes(name), `${path}: ${name}`);
 });
 
 test("debugfs lists, tells, dumps and walks the index", () => {
