@@ -33,7 +33,8 @@ export class PythonTar {
     const listing = await this.#ask(tar);
     if (listing.error !== null || isKnownDifference(tar, entries)) return;
     for (const [index, member] of listing.members.entries()) {
-      if (hasRepeatedHeaders(tar, entries, index)) continue;
+      const blocks = blocksOf(tar, entries, index);
+      if (hasRepeatedHeaders(blocks) || hasForeignPrefix(blocks)) continue;
       const ours = describeOurs(entries[index]);
       const theirs = describeTheirs(member, entries[index]);
       mustHold(ours === theirs, () => `entry ${index} is ${ours}, and to Python ${theirs}`);
@@ -77,12 +78,19 @@ const isKnownDifference = (tar: Buffer, entries: readonly TarEntry[]): boolean =
   );
 };
 
-/** Of two extended headers of a kind before one entry, Python takes the first; GNU tar and we the second. */
-const hasRepeatedHeaders = (tar: Buffer, entries: readonly TarEntry[], index: number): boolean => {
+/** The blocks of one entry: its headers, and its content. */
+const blocksOf = (tar: Buffer, entries: readonly TarEntry[], index: number): Buffer[] => {
   const [from, to] = [entries[index]?.offset ?? 0, entries[index + 1]?.offset ?? tar.length];
-  const flags = Array.from({ length: Math.ceil((to - from) / 512) }, (_, block) => String.fromCharCode(tar[from + block * 512 + 156] ?? 0));
-  return ["L", "K", "x"].some((flag) => flags.filter((one) => one === flag).length > 1);
+  return Array.from({ length: Math.ceil((to - from) / 512) }, (_, block) => tar.subarray(from + block * 512, from + block * 512 + 512));
 };
+
+/** Of two extended headers of a kind before one entry, Python takes the first; GNU tar and we the second. */
+const hasRepeatedHeaders = (blocks: readonly Buffer[]): boolean =>
+  ["L", "K", "x"].some((flag) => blocks.filter((block) => block[156] === flag.charCodeAt(0)).length > 1);
+
+/** Python takes a prefix from every header, GNU tar and we only from one of POSIX. */
+const hasForeignPrefix = (blocks: readonly Buffer[]): boolean =>
+  blocks.some((block) => block[345] !== 0 && block.toString("latin1", 257, 263) !== "ustar\0");
 
 const hasFlag = (tar: Buffer, flags: string): boolean => {
   for (let at = 156; at < tar.length; at += 512) if (flags.includes(String.fromCharCode(tar[at] ?? 0))) return true;
