@@ -41,8 +41,10 @@ const MAX_OCTAL = 8 ** 11 - 1;
 
 export const octal = (value: number, digits: number): string => `${value.toString(8).padStart(digits, "0")}\0`;
 
-/** Zeros up to the next whole block. */
-export const paddingAfter = (sizeBytes: number): Buffer => Buffer.alloc(paddedLength(sizeBytes) - sizeBytes);
+const ZEROS = Buffer.alloc(TAR_BLOCK_BYTES);
+
+/** Zeros up to the next whole block; a view of what others see too. */
+export const paddingAfter = (sizeBytes: number): Buffer => ZEROS.subarray(0, paddedLength(sizeBytes) - sizeBytes);
 
 /** "LENGTH KEY=VALUE\n", where the length counts itself. */
 export const encodePaxRecord = (key: string, value: Uint8Array): Buffer => {
@@ -122,7 +124,7 @@ const recordsOf = (entry: WrittenEntry, storedBytes: number): Buffer => {
     say("GNU.sparse.realsize", String(entry.sizeBytes));
   }
   for (const [name, value] of [...entry.xattrs].sort(compareNames)) records.push(xattrRecord(name, value));
-  return Buffer.concat(records);
+  return records.length === 0 ? ZEROS.subarray(0, 0) : Buffer.concat(records);
 };
 
 /** The map of a sparse file (GNU PAX 1.0): a count, then an offset and a length for each stretch, one number a line. */

@@ -1,3 +1,4 @@
+import { TAR_END_BYTES, encodePaxRecord, octal, paddingAfter } from "./encode.ts";
 import { TarError } from "./errors.ts";
 import { TAR_BLOCK_BYTES } from "./header.ts";
 
@@ -17,10 +18,6 @@ export interface WrittenMember {
 /** What eleven octal digits hold; a PAX record says more. */
 const MAX_OCTAL_SIZE = 8 ** 11 - 1;
 const NAME_BYTES = 100;
-/** The end marker: two blocks of zeros. */
-const END_BYTES = 2 * TAR_BLOCK_BYTES;
-
-const octal = (value: number, digits: number): string => `${value.toString(8).padStart(digits, "0")}\0`;
 
 interface HeaderFields {
   readonly name: Buffer;
@@ -46,16 +43,6 @@ const headerBlock = ({ name, flag, mode, sizeBytes }: HeaderFields): Buffer => {
   return block;
 };
 
-const padding = (sizeBytes: number): Buffer => Buffer.alloc((TAR_BLOCK_BYTES - (sizeBytes % TAR_BLOCK_BYTES)) % TAR_BLOCK_BYTES);
-
-/** "LENGTH KEY=VALUE\n", where the length counts itself. */
-const paxRecord = (key: string, value: string): Buffer => {
-  const rest = Buffer.from(` ${key}=${value}\n`);
-  let length = rest.length;
-  while (String(length).length + rest.length !== length) length = String(length).length + rest.length;
-  return Buffer.concat([Buffer.from(String(length)), rest]);
-};
-
 /** The header of a member, behind an extended one where ustar's fields are too small or its letters too few. */
 const memberHeader = (member: WrittenMember): Buffer => {
   const isDirectory = member.type === "directory";
@@ -63,15 +50,15 @@ const memberHeader = (member: WrittenMember): Buffer => {
   const name = Buffer.from(path);
   const isPlainName = name.length <= NAME_BYTES && name.length === path.length;
   const records = [
-    ...(isPlainName ? [] : [paxRecord("path", path)]),
-    ...(member.sizeBytes > MAX_OCTAL_SIZE ? [paxRecord("size", String(member.sizeBytes))] : []),
+    ...(isPlainName ? [] : [encodePaxRecord("path", Buffer.from(path))]),
+    ...(member.sizeBytes > MAX_OCTAL_SIZE ? [encodePaxRecord("size", Buffer.from(String(member.sizeBytes)))] : []),
   ];
   const mode = member.mode ?? (isDirectory ? 0o755 : 0o644);
   const header = headerBlock({ name, flag: isDirectory ? "5" : "0", mode, sizeBytes: member.sizeBytes });
   if (records.length === 0) return header;
   const extended = Buffer.concat(records);
   const extendedHeader = headerBlock({ name: Buffer.from("PaxHeaders/member"), flag: "x", mode: 0o644, sizeBytes: extended.length });
-  return Buffer.concat([extendedHeader, extended, padding(extended.length), header]);
+  return Buffer.concat([extendedHeader, extended, paddingAfter(extended.length), header]);
 };
 
 /**
@@ -90,9 +77,9 @@ export async function* writeTar(members: Iterable<WrittenMember>): AsyncGenerato
       yield chunk;
     }
     if (left > 0) throw new TarError("TRUNCATED", `${member.path} is shorter than ${member.sizeBytes} bytes`, offset);
-    const fill = padding(member.sizeBytes);
+    const fill = paddingAfter(member.sizeBytes);
     if (fill.length > 0) yield fill;
     offset += header.length + member.sizeBytes + fill.length;
   }
-  yield Buffer.alloc(END_BYTES);
+  yield Buffer.alloc(TAR_END_BYTES);
 }

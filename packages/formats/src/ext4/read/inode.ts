@@ -29,7 +29,7 @@ export interface Ext4Inode {
   /** As on the disk: 0x1000 indexed directory, 0x80000 extents, 0x10000000 inline data, … */
   readonly flags: number;
   readonly generation: number;
-  /** The whole inode as on the disk; what belongs to it is read from here. */
+  /** The whole inode as on the disk, from which the rest is read; a view of what others see too. */
   readonly raw: Buffer;
 }
 
@@ -46,6 +46,8 @@ export const I_BLOCK_AT = 0x28;
 export const I_BLOCK_BYTES = 60;
 /** The fields that every inode has; behind them an inode says itself how much follows. */
 const OLD_INODE_BYTES = 128;
+/** As large as the largest block. */
+const MAX_INODE_BYTES = 65_536;
 const FORMAT_MASK = 0o170_000;
 const SOCKET = 0o140_000;
 const TYPES: ReadonlyMap<number, InodeType> = new Map<number, InodeType>([
@@ -66,15 +68,18 @@ export const extraBytesOf = (raw: Buffer): number => (raw.length > OLD_INODE_BYT
 /** Where attributes can stand in the inode. */
 export const xattrsAt = (raw: Buffer): number => OLD_INODE_BYTES + extraBytesOf(raw);
 
-const ZEROS = Buffer.alloc(2);
+/** An inode as its checksum sees it: behind its number and generation, and with zeros where the checksum stands. */
+const summed = Buffer.alloc(8 + MAX_INODE_BYTES);
 
 const verifyChecksum = (raw: Buffer, superblock: Superblock, number: number): void => {
-  const seed = inodeSeed(superblock, { number, generation: raw.readUInt32LE(0x64) });
-  if (seed === null) return;
+  if (superblock.checksumSeed === null) return;
   const hasHigh = raw.length > OLD_INODE_BYTES && extraBytesOf(raw) >= 4;
-  let crc = crc32c(crc32c(seed, raw, { start: 0, end: 0x7c }), ZEROS);
-  crc = crc32c(crc, raw, { start: 0x7e, end: hasHigh ? 0x82 : raw.length });
-  if (hasHigh) crc = crc32c(crc32c(crc, ZEROS), raw, { start: 0x84, end: raw.length });
+  summed.writeUInt32LE(number, 0);
+  summed.writeUInt32LE(raw.readUInt32LE(0x64), 4);
+  summed.set(raw, 8);
+  summed.writeUInt16LE(0, 8 + 0x7c);
+  if (hasHigh) summed.writeUInt16LE(0, 8 + 0x82);
+  const crc = crc32c(superblock.checksumSeed, summed, { start: 0, end: 8 + raw.length });
   const stored = raw.readUInt16LE(0x7c) + (hasHigh ? raw.readUInt16LE(0x82) * 2 ** 16 : 0);
   if (stored !== (hasHigh ? crc : crc & 0xffff)) throw new Ext4ReadError("CHECKSUM", `inode ${number} has a wrong checksum`);
 };

@@ -20,6 +20,8 @@ export type JournalCopies = ReadonlyMap<number, JournalCopy>;
 
 const NO_COPIES: JournalCopies = new Map();
 const JOURNAL_MAGIC = 0xc03b_3998;
+/** What is at most this part of a chunk is read with the chunk. */
+const SMALL_PARTS = 4;
 
 export interface BlockGeometry {
   readonly blockBytes: number;
@@ -35,6 +37,10 @@ export class Medium {
   /** The least recently used comes first. */
   readonly #chunks = new Map<number, Buffer>();
   readonly #chunkBlocks: number;
+  /** Where the blocks that were read last end. */
+  #end = 0;
+  #lastIndex = -1;
+  #last: Buffer = Buffer.alloc(0);
 
   constructor(source: ByteSource, { blockBytes, blockCount }: BlockGeometry, copies: JournalCopies = NO_COPIES) {
     this.#source = source;
@@ -53,28 +59,46 @@ export class Medium {
     return this.#chunk(index).subarray(at, at + this.blockBytes);
   }
 
-  /** `count` blocks from `first` on, not cached. The caller has checked that they are in the file system. */
+  /**
+   * `count` blocks from `first` on. Few blocks that follow those before come with their neighbours, which are most likely the next;
+   * others are read alone. The caller has checked that they are in the file system.
+   */
   blocks(first: number, count: number): Buffer {
+    const index = Math.floor(first / this.#chunkBlocks);
+    const place = first - index * this.#chunkBlocks;
+    const ahead = first - this.#end;
+    this.#end = first + count;
+    const isSmall = count * SMALL_PARTS <= this.#chunkBlocks && place + count <= this.#chunkBlocks;
+    if (!isSmall || (index !== this.#lastIndex && (ahead < 0 || ahead > this.#chunkBlocks))) return this.#fresh(first, count);
+    return this.#chunk(index).subarray(place * this.blockBytes, (place + count) * this.blockBytes);
+  }
+
+  #fresh(first: number, count: number): Buffer {
     const bytes = this.#read(first, count);
     return this.#copies.size === 0 ? bytes : this.#patched(bytes, first, count);
   }
 
   #chunk(index: number): Buffer {
-    const known = this.#chunks.get(index);
-    if (known !== undefined) {
+    if (index === this.#lastIndex) return this.#last;
+    let chunk = this.#chunks.get(index);
+    if (chunk === undefined) {
+      const first = index * this.#chunkBlocks;
+      chunk = this.#fresh(first, Math.min(this.#chunkBlocks, this.blockCount - first));
+      if (this.#chunks.size >= METADATA_CACHE_CHUNKS) this.#forgetOldest();
+    } else {
       this.#chunks.delete(index);
-      this.#chunks.set(index, known);
-      return known;
     }
-    const first = index * this.#chunkBlocks;
-    const chunk = this.blocks(first, Math.min(this.#chunkBlocks, this.blockCount - first));
-    if (this.#chunks.size >= METADATA_CACHE_CHUNKS)
-      for (const oldest of this.#chunks.keys()) {
-        this.#chunks.delete(oldest);
-        break;
-      }
     this.#chunks.set(index, chunk);
+    this.#lastIndex = index;
+    this.#last = chunk;
     return chunk;
+  }
+
+  #forgetOldest(): void {
+    for (const oldest of this.#chunks.keys()) {
+      this.#chunks.delete(oldest);
+      return;
+    }
   }
 
   #patched(bytes: Buffer, first: number, count: number): Buffer {

@@ -95,7 +95,7 @@ export class Ext4Reader {
   }
 
   /** Those that programs can see, as programs see them. */
-  xattrs(inode: Ext4Inode, meter: Meter = new Meter(this.limits)): Xattr[] {
+  xattrs(inode: Ext4Inode, meter: Meter = new Meter(this.limits)): readonly Xattr[] {
     return readXattrs(this.#volume, inode, meter);
   }
 

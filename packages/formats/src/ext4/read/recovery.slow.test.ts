@@ -14,6 +14,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import fc from "fast-check";
 import { assertSameTree, listTree, skipMount, withMount, withScratch } from "../image.fixture.ts";
 import { Ext4ReadError, Ext4Reader } from "./index.ts";
 import { listImage, memorySource, withImage } from "./reader.fixture.ts";
@@ -146,5 +147,34 @@ test("a journal that is damaged in its own superblock, or uses fast commits, is 
     const fast = Buffer.from(image);
     fast[(superblock ?? 0) + 0x2b] = (fast[(superblock ?? 0) + 0x2b] ?? 0) | 0x20;
     assert.equal(codeOf(fast), "UNSUPPORTED");
+  });
+});
+
+test("whatever the bytes of the journal, there is a result or a typed error", { skip: skipMount, timeout: 120_000 }, () => {
+  withScratch((scratch) => {
+    const image = readFileSync(copyInUse(scratch, makeImage(scratch, ["-O", "^metadata_csum"]), "ordered"));
+    const heads = [1, 2, 4, 5].flatMap((type) => journalBlocks(image, type));
+    const place = fc.oneof(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 0, max: 4095 }));
+    const change = fc.record({
+      head: fc.constantFrom(...heads),
+      place,
+      value: fc.oneof(fc.nat({ max: 255 }), fc.constantFrom(0, 1, 8, 0xff)),
+    });
+    let read = 0;
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 1, maxLength: 8 }), (changes) => {
+        const was = changes.map(({ head, place }) => image[head + place] ?? 0);
+        for (const { head, place, value } of changes) image[head + place] = value;
+        try {
+          read += namesIn(image).length > 0 ? 1 : 0;
+        } catch (error) {
+          assert.ok(error instanceof Ext4ReadError, String(error));
+        } finally {
+          for (const [index, { head, place }] of [...changes.entries()].reverse()) image[head + place] = was[index] ?? 0;
+        }
+      }),
+      { numRuns: 150, seed: 8 },
+    );
+    assert.ok(read > 10 && read < 150, `${read} of 150 were read`);
   });
 });

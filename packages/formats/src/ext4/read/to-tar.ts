@@ -7,6 +7,7 @@ import { Meter } from "./limits.ts";
 import type { Ext4Reader } from "./reader.ts";
 import type { Ext4Entry, WalkOptions } from "./walk.ts";
 
+const NO_XATTRS: Xattrs = new Map();
 const LOST_AND_FOUND = "lost+found";
 const OVERLAY_PREFIX = "trusted.overlay.";
 
@@ -14,8 +15,10 @@ const isEmpty = (reader: Ext4Reader, directory: Ext4Inode): boolean => reader.re
 
 /** Readers of layers take an overlay's own attributes for orders. */
 const plainXattrs = (reader: Ext4Reader, { path, inode }: Ext4Entry, meter: Meter): Xattrs => {
+  const all = reader.xattrs(inode, meter);
+  if (all.length === 0) return NO_XATTRS;
   const xattrs = new Map<string, Uint8Array>();
-  for (const { name, value } of reader.xattrs(inode, meter)) {
+  for (const { name, value } of all) {
     if (name.startsWith(OVERLAY_PREFIX))
       throw new Ext4ReadError("NOT_REPRESENTABLE", `${rawNameText(`/${path}`)} has the attribute ${name}, which is an order in a layer`);
     xattrs.set(name, value);

@@ -35,6 +35,6 @@ export class Volume {
     const offset = ((number - 1) % inodesPerGroup) * inodeBytes;
     const block = this.medium.block(this.#groups.inodeTable(group) + Math.floor(offset / blockBytes));
     const at = offset % blockBytes;
-    return parseInode(Buffer.from(block.subarray(at, at + inodeBytes)), this.superblock, number);
+    return parseInode(block.subarray(at, at + inodeBytes), this.superblock, number);
   }
 }

@@ -45,6 +45,8 @@ interface DiskEntry {
   readonly valueBytes: number;
 }
 
+const NONE: readonly never[] = [];
+
 const align4 = (length: number): number => Math.ceil(length / 4) * 4;
 
 const refuse = (inode: Ext4Inode, what: string): Ext4ReadError =>
@@ -75,9 +77,9 @@ const parseEntries = (inode: Ext4Inode, bytes: Buffer, at: { readonly start: num
   });
 };
 
-const inInode = (inode: Ext4Inode): DiskEntry[] => {
+const inInode = (inode: Ext4Inode): readonly DiskEntry[] => {
   const start = xattrsAt(inode.raw);
-  if (start + END_BYTES > inode.raw.length || inode.raw.readUInt32LE(start) !== MAGIC) return [];
+  if (start + END_BYTES > inode.raw.length || inode.raw.readUInt32LE(start) !== MAGIC) return NONE;
   return parseEntries(inode, inode.raw, { start: start + END_BYTES, base: start + END_BYTES });
 };
 
@@ -90,10 +92,10 @@ const verifyBlock = (volume: Volume, bytes: Buffer, block: number): void => {
     throw new Ext4ReadError("CHECKSUM", `block ${block}, of extended attributes, has a wrong checksum`);
 };
 
-const inBlock = (volume: Volume, inode: Ext4Inode, meter: Meter): DiskEntry[] => {
+const inBlock = (volume: Volume, inode: Ext4Inode, meter: Meter): readonly DiskEntry[] => {
   const is64 = volume.superblock.descriptorBytes > 32;
   const block = inode.raw.readUInt32LE(0x68) + (is64 ? inode.raw.readUInt16LE(0x76) * 2 ** 32 : 0);
-  if (block === 0) return [];
+  if (block === 0) return NONE;
   if (block <= volume.superblock.firstDataBlock || block >= volume.superblock.blockCount)
     throw refuse(inode, `lie at block ${block}, which is out of the file system`);
   meter.metadata(volume.superblock.blockBytes);
@@ -117,9 +119,10 @@ const valueFromInode = (volume: Volume, { inode, meter }: { inode: Ext4Inode; me
 };
 
 /** All attributes that programs can see: those in the inode, then those in the block. Throws Ext4ReadError. */
-export const readXattrs = (volume: Volume, inode: Ext4Inode, meter: Meter): Xattr[] => {
+export const readXattrs = (volume: Volume, inode: Ext4Inode, meter: Meter): readonly Xattr[] => {
   const found = new Map<RawName, Xattr>();
   const entries = [...inInode(inode), ...inBlock(volume, inode, meter)];
+  if (entries.length === 0) return NONE;
   meter.metadata(entries.length * ENTRY_COST_BYTES);
   for (const entry of entries) {
     const prefix = PREFIXES.get(entry.index);
