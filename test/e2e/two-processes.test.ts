@@ -86,7 +86,8 @@ class World implements AsyncDisposable {
   }
 }
 
-const problemOf = ({ stderr }: { stderr: string }): Problem => JSON.parse(stderr) as Problem;
+/** The last line: before it the shell may say that it waits for another one's bootstrap. */
+const problemOf = ({ stderr }: { stderr: string }): Problem => JSON.parse(stderr.trimEnd().split("\n").at(-1) ?? "") as Problem;
 
 const succeeded = async (clients: readonly Started[]): Promise<void> => {
   for (const client of clients) {

@@ -26,6 +26,12 @@ const only = <One>(list: One | readonly One[]): One => {
   return one;
 };
 
+/** The last line: before it the shell may say that it waits for another one's bootstrap. */
+const problemOf = ({ stderr }: { stderr: string }): { code: string; hint: string } | null => {
+  const line = stderr.trimEnd().split("\n").at(-1) ?? "";
+  return line.startsWith("{") ? (JSON.parse(line) as { code: string; hint: string }) : null;
+};
+
 const blobPath = (home: TestHome, digest: string): string => join(home.path, "content/sha256", digest.replace("sha256:", ""));
 
 /** Prints its report, and exits with 1 where that says damaged. */
@@ -36,7 +42,7 @@ const verify = async (
   const { code, stdout, stderr } = await home.kiln(["image", "verify", reference, "--json"]);
   const report = JSON.parse(stdout) as ImageVerification;
   assert.equal(code, report.ok ? 0 : 1);
-  return { report, problem: stderr === "" ? null : (JSON.parse(stderr) as { code: string; hint: string }) };
+  return { report, problem: problemOf({ stderr }) };
 };
 
 const expectNothingWrong = async (home: TestHome): Promise<void> => {
@@ -91,11 +97,11 @@ test("I14 I15 a registry that is gone, or has other bytes: the rebuild says so, 
       asked.path.endsWith(layer) ? { ...honest, body: Buffer.alloc(honest.body?.length ?? 0) } : honest;
     const before = await stat(await rootfsOf(home, reference), { bigint: true });
     const lied = await home.kiln(["image", "rebuild", reference, "--json"]);
-    assert.equal((JSON.parse(lied.stderr) as { code: string }).code, "CONTENT_DIGEST_MISMATCH");
+    assert.equal(problemOf(lied)?.code, "CONTENT_DIGEST_MISMATCH");
     assert.deepEqual(await stat(await rootfsOf(home, reference), { bigint: true }), before);
   }
   const gone = await home.kiln(["image", "rebuild", reference, "--json"]);
-  assert.equal((JSON.parse(gone.stderr) as { code: string }).code, "REGISTRY_UNREACHABLE");
+  assert.equal(problemOf(gone)?.code, "REGISTRY_UNREACHABLE");
   assert.equal((await verify(home, reference)).report.found, (await verify(home, reference)).report.recorded);
   await expectNothingWrong(home);
 });
@@ -106,7 +112,6 @@ test("I7 a daemon reads what it keeps by itself: a damaged rootfs is built again
   await writeLayout(layout, [{ tag: "1", layers: ["one", "two"] }]);
   const reference = `oci:${layout}:1`;
   await home.ok("pull", reference);
-  await home.ok("create", "--name", "web", reference, "--", "true"); // builds it
   const path = await rootfsOf(home, reference);
   const good = await readFile(path);
   await flipByte(path, IN_DATA);
@@ -132,7 +137,7 @@ const events = async (home: TestHome, type: string): Promise<KilnEvent[]> =>
 test("I7 I14 a rootfs that is changed while a VM runs on it: verify and scrub find it, the VM runs on, and the next VM has the right bytes", async () => {
   await using home = await TestHome.create();
   const image = "deb:busybox-static";
-  await home.ok("run", "-d", "--name", "one", image, "--", "sleep", "1000");
+  await home.ok("run", "-d", "--name", "one", image, "--", "busybox", "sleep", "1000");
   const path = await rootfsOf(home, image);
   const { size, ino } = await stat(path);
   assert.equal((await verify(home, image)).report.ok, true, "verify works while a VM runs");
