@@ -60,7 +60,7 @@ const registering =
     const { signal } = new AbortController();
     const { digest: rootfs } = await fake.core.content.ingestUnnamed(Readable.from([Buffer.from(letter)]), { lease, signal });
     const request = registerImageRequest.parse({ name, rootfs, replace: mayReplace });
-    return settled(fake, beginRegisterImage(fake.core, request, { idempotencyKey: null, caller: letter }));
+    return await settled(fake, beginRegisterImage(fake.core, request, { idempotencyKey: null, caller: letter }));
   };
 
 const register = registering(false);

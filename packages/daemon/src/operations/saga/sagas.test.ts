@@ -139,7 +139,7 @@ sagaContract<RegisterContext>(
     vm: "none",
     prepare: async ({ content, leases }) => {
       using lease = leases.begin();
-      return content.ingestUnnamed(Readable.from([FILE_SYSTEM]), { lease, signal: OPERATION.signal });
+      return await content.ingestUnnamed(Readable.from([FILE_SYSTEM]), { lease, signal: OPERATION.signal });
     },
     input: () => ({
       request: registerImageRequest.parse({ name: "mine:1", rootfs: ROOTFS }),
