@@ -65,7 +65,7 @@ export class ContentStore implements ContentShelf {
         // what is there under this name with another size is damaged
         ifExists: present === null ? "keep" : "replace",
         signal,
-        write: async (file) => void (await intake.writeTo(file)),
+        write: async (file) => void (await intake.writeTo(file, this.#room(expected.digest))),
       });
       return { digest: expected.digest, size: published.size };
     });
@@ -85,7 +85,7 @@ export class ContentStore implements ContentShelf {
         mode: BLOB_MODE,
         ifExists: "fail",
         signal: options.signal,
-        write: async (file) => void infos.push(await intake.writeTo(file)),
+        write: async (file) => void infos.push(await intake.writeTo(file, this.#room("new content"))),
       });
       const [info] = infos;
       if (info === undefined) throw new KilnError("INTERNAL", "a blob was published without having been read");
@@ -94,6 +94,18 @@ export class ContentStore implements ContentShelf {
       await fsyncDirectory(this.#directory);
       return info;
     });
+  }
+
+  /** How much a blob needs is not always known before: room is looked for as it grows, so that it does not take the last of it. */
+  #room(what: string): (bytes: number) => Promise<void> {
+    let allowedBytes = 0;
+    return async (bytes) => {
+      if (bytes > allowedBytes) {
+        allowedBytes = CONTENT_LIMITS.betweenLooksBytes;
+        await requireRoom(this.#stagingDir, { bytes: Math.min(bytes, allowedBytes), what, object: what });
+      }
+      allowedBytes -= bytes;
+    };
   }
 
   async open(digest: Digest): Promise<OpenContent> {
@@ -174,13 +186,16 @@ class Intake {
     this.#signal = signal;
   }
 
-  async writeTo(file: FileHandle): Promise<ContentInfo> {
+  async writeTo(file: FileHandle, room: (bytes: number) => Promise<void>): Promise<ContentInfo> {
     let position = 0;
     const info = await this.#take(async (chunk) => {
       for (let at = 0; at < chunk.length; at += HOLE_BYTES) {
         const piece = chunk.subarray(at, at + HOLE_BYTES);
         // what a file system does not use stays a hole
-        if (!isZero(piece)) await writeAll(file, piece, position);
+        if (!isZero(piece)) {
+          await room(piece.length);
+          await writeAll(file, piece, position);
+        }
         position += piece.length;
       }
     });
