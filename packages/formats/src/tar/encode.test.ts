@@ -51,7 +51,7 @@ const rawName = (max: number): fc.Arbitrary<string> =>
   fc.array(fc.integer({ min: 1, max: 255 }), { minLength: 1, maxLength: max }).map((bytes) => String.fromCharCode(...bytes));
 /** A slash at the end would make a directory of a file. */
 const path = fc.oneof(rawName(20), rawName(300), rawName(4096)).map((name) => name.replaceAll("/", "-"));
-const id = fc.oneof(fc.nat({ max: 2 ** 21 + 1 }), fc.integer({ min: 0, max: 2 ** 32 - 1 }));
+const id = fc.oneof(fc.nat({ max: 2 ** 21 + 1 }), fc.integer({ min: 0, max: 2 ** 32 - 2 }));
 const time = fc
   .record({
     seconds: fc.oneof(fc.integer({ min: -(2 ** 31), max: 2 ** 34 }), fc.constantFrom(-1, 0, 8 ** 11 - 1, 8 ** 11)),

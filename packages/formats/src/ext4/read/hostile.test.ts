@@ -87,6 +87,12 @@ const CASES: readonly (readonly [string, Ext4ReadErrorCode, RegExp, Change])[] =
   ["a file of 2^62 bytes", "INODE", /impossible size/, (b) => b.writeUInt32LE(2 ** 30, inodeAt("two") + 0x6c)],
   ["a file over the limit", "LIMIT", /more than/, (b) => b.writeUInt32LE(2 ** 10, inodeAt("two") + 0x6c)],
   ["a deleted file with a name", "INODE", /deleted/, (b) => b.writeUInt16LE(0, inodeAt("two") + 0x1a)],
+  [
+    "the owner -1",
+    "NOT_REPRESENTABLE",
+    /"\/two"/,
+    (b) => b.writeUInt16LE(0xffff, inodeAt("two") + 2) && b.writeUInt16LE(0xffff, inodeAt("two") + 0x78),
+  ],
   ["an unknown type", "INODE", /type/, (b) => b.writeUInt16LE(0o170_000, inodeAt("two"))],
   ["extra fields beyond the inode", "INODE", /extra/, (b) => b.writeUInt16LE(200, inodeAt("two") + 0x80)],
   ["two thousand million nanoseconds", "INODE", /nanoseconds/, (b) => b.writeUInt32LE(0xffff_fffc, inodeAt("two") + 0x88)],

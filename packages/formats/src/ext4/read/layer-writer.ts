@@ -10,6 +10,8 @@ import type { Ext4Entry } from "./walk.ts";
 
 const WHITEOUT_PREFIX = ".wh.";
 const OPAQUE_NAME = ".wh..wh..opq";
+/** As chown has it, "leave it as it is": Linux lets nobody own a file, and tars are refused with it. */
+const NOBODY = 0xffff_ffff;
 const MAX_NAME_BYTES = 255;
 const WHITEOUT_MODE = 0;
 const NO_TIME: TarTime = { seconds: 0, nanoseconds: 0 };
@@ -113,6 +115,8 @@ export class LayerWriter {
         "NOT_REPRESENTABLE",
         `${rawNameText(`/${path}`)} is a 0:0 character device, which means a deletion in a layer`,
       );
+    if (inode.uid === NOBODY || inode.gid === NOBODY)
+      throw new Ext4ReadError("NOT_REPRESENTABLE", `${rawNameText(`/${path}`)} has the owner -1, which is none`);
     return {
       type,
       path: tarPath(path, type),
