@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { readSync, statSync } from "node:fs";
+import { read, statSync } from "node:fs";
+import { promisify } from "node:util";
 import { LayeredImage } from "@kiln/formats/ext4";
 import type { ImageSummary, LayerInput } from "@kiln/formats/ext4";
 import { FileSink, SinkFailure } from "./file-sink.ts";
@@ -19,17 +20,26 @@ export class LayerFailure extends Error {
   }
 }
 
-const HASH_BUFFER_BYTES = 1 << 20;
+const HASH_BUFFER_BYTES = 1 << 19;
 
-const hashFile = (fd: number, sizeBytes: number): string => {
+const readPiece = promisify(read);
+
+/** Hashes a piece while the next is read. */
+const hashFile = async (fd: number, sizeBytes: number): Promise<string> => {
   const hash = createHash("sha256");
-  const buffer = Buffer.allocUnsafeSlow(HASH_BUFFER_BYTES);
+  const buffers = [Buffer.allocUnsafeSlow(HASH_BUFFER_BYTES), Buffer.allocUnsafeSlow(HASH_BUFFER_BYTES)] as const;
+  const readAt = (at: number, turn: 0 | 1) => readPiece(fd, buffers[turn], 0, Math.min(HASH_BUFFER_BYTES, sizeBytes - at), at);
+  let turn: 0 | 1 = 0;
+  let reading = readAt(0, turn);
   for (let at = 0; at < sizeBytes;) {
-    const length = readSync(fd, buffer, 0, Math.min(buffer.length, sizeBytes - at), at);
-    if (length === 0) throw new SinkFailure("the image became shorter while it was hashed");
-    hash.update(buffer.subarray(0, length));
-    at += length;
+    const { bytesRead, buffer } = await reading;
+    if (bytesRead === 0) throw new SinkFailure("the image became shorter while it was hashed");
+    at += bytesRead;
+    turn = turn === 0 ? 1 : 0;
+    reading = readAt(at, turn);
+    hash.update(buffer.subarray(0, bytesRead));
   }
+  await reading;
   return `sha256:${hash.digest("hex")}`;
 };
 
@@ -44,7 +54,7 @@ const readAll = async (image: LayeredImage, job: BuildJob, onProgress: BuildEven
   const expansion = { maxRatio: job.limits.maxUnpackRatio, freeBytes: job.limits.freeUnpackBytes };
   let total = job.layers.reduce((sum, layer) => sum + sizeOf(layer), 0);
   let done = 0;
-  const read = async (number: number, input: LayerInput): Promise<void> => {
+  const readOne = async (number: number, input: LayerInput): Promise<void> => {
     const layer = job.layers[number];
     if (layer === undefined) return;
     const onRead = (bytes: number): void => {
@@ -58,11 +68,11 @@ const readAll = async (image: LayeredImage, job: BuildJob, onProgress: BuildEven
       throw error instanceof SinkFailure ? error : new LayerFailure(layer, error);
     }
   };
-  for (let number = job.layers.length - 1; number >= 0; number -= 1) await read(number, image.readLayer(number));
+  for (let number = job.layers.length - 1; number >= 0; number -= 1) await readOne(number, image.readLayer(number));
   for (const number of image.layersToReadAgain()) {
     const layer = job.layers[number];
     total += layer === undefined ? 0 : sizeOf(layer);
-    await read(number, image.readLayerAgain(number));
+    await readOne(number, image.readLayerAgain(number));
   }
 };
 
@@ -83,5 +93,5 @@ export const build = async (job: BuildJob, events: BuildEvents): Promise<BuiltRo
   const summary: ImageSummary = image.finish();
   sink.finish(summary.sizeBytes);
   events.onWritten();
-  return { sizeBytes: summary.sizeBytes, digest: hashFile(job.fd, summary.sizeBytes), inodes: summary.inodes };
+  return { sizeBytes: summary.sizeBytes, digest: await hashFile(job.fd, summary.sizeBytes), inodes: summary.inodes };
 };

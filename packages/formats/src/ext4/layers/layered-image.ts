@@ -127,8 +127,6 @@ export class LayeredImage {
   finish(): ImageSummary {
     const root = this.#merge();
     this.#layers.length = 0;
-    const [missing] = this.#missingContent();
-    if (missing !== undefined) throw new Ext4Error("LAYER_CHANGED", "the content of a file was not read");
     const { identity } = this.#options;
     const tree = new TreeWriter(this.#stream, identity, this.#table).write(root);
     const freed = this.#freedExtents(tree.numbering.nodes);

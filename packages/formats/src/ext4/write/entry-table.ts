@@ -1,5 +1,6 @@
 import type { RawName } from "../../tar/index.ts";
 import type { Extent } from "../disk/extents.ts";
+import { Ext4Error } from "../errors.ts";
 import type { FileContent } from "./block-stream.ts";
 import type { NodeMetadata } from "./node.ts";
 
@@ -112,9 +113,10 @@ export class EntryTable {
     return !this.#extents.has(id);
   }
 
-  /** Of one whose content was set. */
+  /** Throws Ext4Error LAYER_CHANGED where it was not set. */
   content(id: EntryId): FileContent {
     const { view, row } = this.#find(id);
+    if (view.getUint8(row + AT.content) === CONTENT.missing) throw new Ext4Error("LAYER_CHANGED", "the content of a file was not read");
     const sizeBytes = view.getFloat64(row + AT.sizeBytes);
     const packed = this.#extents.get(id);
     if (packed !== undefined) return { sizeBytes, extents: unpackExtents(packed) };
