@@ -164,6 +164,35 @@ test("a medium that is shorter than the file system on it is refused, at whateve
   );
 });
 
+test("of an overlay that keeps its books in user.overlay.*, those are read, and otherwise they are attributes like any other", () => {
+  const marked = buildInMemory([
+    buildTar([
+      { path: "u", type: "directory", xattrs: { "user.overlay.opaque": "y", "user.overlay.impure": "y" } },
+      { path: "u/opaque", type: "directory", xattrs: { "user.overlay.opaque": "y", "user.kept": "k" } },
+      { path: "u/marks", type: "directory", xattrs: { "user.overlay.opaque": "x" } },
+      { path: "u/marks/gone", xattrs: { "user.overlay.whiteout": "" } },
+      { path: "u/marks/not empty", content: "c", xattrs: { "user.overlay.whiteout": "" } },
+      { path: "u/unmarked", xattrs: { "user.overlay.whiteout": "" } },
+    ]),
+  ]);
+  const namesOf = (options: object): string[] => [...readTar(overlayUpperToTar(open(marked), { upper: ["u"], ...options })).keys()];
+  const common = ["./", "marks/", "marks/gone", "marks/not empty", "opaque/", "unmarked"];
+  assert.deepEqual(namesOf({}), common);
+  assert.deepEqual(namesOf({ userxattr: true }), [
+    "./",
+    "marks/",
+    "marks/.wh.gone",
+    "marks/not empty",
+    "opaque/",
+    "opaque/.wh..wh..opq",
+    "unmarked",
+  ]);
+  const kept = readTar(overlayUpperToTar(open(marked), { upper: ["u"], userxattr: true })).get("opaque/");
+  assert.deepEqual([...(kept?.entry.xattrs.keys() ?? [])], ["user.kept"]);
+  const moved = buildInMemory([buildTar([{ path: "u/d", type: "directory", xattrs: { "user.overlay.redirect": "/x" } }])]);
+  assert.throws(() => [...overlayUpperToTar(open(moved), { upper: ["u"], userxattr: true })], { code: "OVERLAY_MARKER", message: /"\/d"/ });
+});
+
 interface Structure {
   readonly what: string;
   readonly at: number;
