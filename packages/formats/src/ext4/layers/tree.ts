@@ -27,6 +27,8 @@ export class LayerTree {
   #layer = 0;
   /** Where the layer has whiteouts that are nodes: overlayfs gives one node many names. */
   #deviceWhiteouts = new Set<RawName>();
+  /** What the layer has cleared of lower ones: only its own entries come there, so that a million markers cost no more than one. */
+  #cleared = new Set<DirectoryNode>();
 
   /** `implied`: the entry of directories that no layer names; they are at most `maxImplied`. */
   constructor(options: { entries: EntryTable; implied: EntryId; maxImplied: number }) {
@@ -40,6 +42,7 @@ export class LayerTree {
   applyLayer(layer: number, records: Iterable<KeptRecord>): void {
     this.#layer = layer;
     this.#deviceWhiteouts = new Set();
+    this.#cleared = new Set();
     for (const record of records) this.#apply(record);
   }
 
@@ -131,6 +134,8 @@ export class LayerTree {
 
   /** Removes what lower layers have put below `directory`; keeps what this one has, and the way to it. */
   #removeLower(directory: DirectoryNode): void {
+    if (this.#cleared.has(directory)) return;
+    this.#cleared.add(directory);
     for (const [name, link] of directory.children) if (!this.#survives(link)) directory.children.delete(name);
   }
 
