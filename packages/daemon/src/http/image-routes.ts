@@ -14,7 +14,7 @@ import { type Context, Hono } from "hono";
 import { beginPullImage, importImage, inspectImage, listImages, removeImage, tagImage } from "../operations/images.ts";
 import { beginCustomizeImage } from "../operations/customize-image.ts";
 import { beginPromoteImage } from "../operations/promote-image.ts";
-import { beginRegisterImage } from "../operations/register-image.ts";
+import { beginRegisterImage, hasBegunRegister } from "../operations/register-image.ts";
 import { beginRebuildImage } from "../operations/rebuild-image.ts";
 import { beginVerifyImage } from "../operations/verify-image.ts";
 import { answerBegun } from "./begun.ts";
@@ -41,8 +41,11 @@ export const imageRoutes = (parts: ApiParts): Hono => {
     })
     .post("/register", async (context) => {
       const request = await parseBody(context, registerImageRequest);
-      if (!(await parts.blobs.has(request.rootfs as Digest))) throw contentMissing(request.name);
-      return answerBegun(context, core, () => beginRegisterImage(core, request, requestFacts(context)));
+      const facts = requestFacts(context);
+      const isThere = await parts.blobs.has(request.rootfs as Digest);
+      // one that was begun under the key has its own end by now
+      if (!isThere && !hasBegunRegister(core, request, facts)) throw contentMissing(request.name);
+      return answerBegun(context, core, () => beginRegisterImage(core, request, facts));
     })
     .post("/customize", async (context) => {
       const request = await parseBody(context, customizeImageRequest);

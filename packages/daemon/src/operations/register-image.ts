@@ -48,6 +48,13 @@ export const beginRegisterImage = (
   );
 };
 
+/** Whether an operation was begun under the key already. */
+export const hasBegunRegister = (
+  core: Core,
+  request: RegisterImage,
+  { idempotencyKey: key }: Pick<CallerFacts, "idempotencyKey">,
+): boolean => key !== null && core.operations.recall("image.register", { key, request }) !== null;
+
 /** What the caller has sent, and would have to send again. */
 export const contentOfRegister = ({ saga, input }: SagaRecord): Digest | null =>
   saga === REGISTER_SAGA.name ? ((input as RegisterInput).request.rootfs as Digest) : null;

@@ -13,8 +13,8 @@ export const BUNDLE_LIMITS = {
   sumsBytes: 4096,
   /** A file system larger than what a rootfs may have is no image. */
   rootfsBytes: 256 * 2 ** 30,
-  /** Read at once, and looked at for zeros: a multiple of a hole. */
-  readBytes: 2 ** 20,
+  /** Read and hashed at once, which holds the event loop for less than a millisecond: a multiple of a hole. */
+  readBytes: 2 ** 18,
   /** Shorter stretches of zeros are packed, which costs less than naming them. */
   holeBytes: 2 ** 16,
   /** Largest zstd window (2^27 is 128 MiB), the limit of the zstd tool itself. */
