@@ -95,8 +95,12 @@ const damageRootfs = async (home: TestHome): Promise<void> => {
 /** An image that is only loaded has no rootfs yet. */
 const buildBase = (home: TestHome): Promise<void> => create(home, "web", "true");
 
-const damageBase = async (home: TestHome): Promise<void> => {
+/** And something that was read before has gone since. */
+const damageBase = async (home: TestHome, { remote }: Stage): Promise<void> => {
   await buildBase(home);
+  await home.ok("pull", remote.old);
+  await home.ok("scrub");
+  await home.ok("rmi", remote.old);
   await home.ok("daemon", "stop");
   for (const { key } of readRecords(home.path).rootfs) await flipByte(join(home.path, "rootfs", `${key}.ext4`), 66 * 4096);
 };

@@ -22,7 +22,7 @@ const spec: CommandSpec = {
     const rows = bad.map(({ kind, id, state, repair }) => [kind, id, state, repair ?? "-"]);
     if (rows.length > 0) await context.print(renderTable(["KIND", "ID", "STATE", "WHAT WAS DONE"], rows));
     const found = bad.length === 0 ? "all are whole" : `${bad.length} ${bad.length === 1 ? "was" : "were"} not whole`;
-    return await context.print(`${report.artifacts.length} artifacts, ${formatBytes(report.bytes)}: ${found}\n`);
+    return await context.print(`${report.checked} artifacts, ${formatBytes(report.bytes)}: ${found}\n`);
   },
 };
 export default spec;

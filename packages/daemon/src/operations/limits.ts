@@ -28,4 +28,6 @@ export const OPERATION_LIMITS = {
   builderEndMs: 5_000,
   /** Free ports that the host offers and another VM has been promised: so many in a row mean that there is none. */
   portAttempts: 8,
+  /** Of a scrub's artifacts, what its operation's record keeps: some hundred bytes each. */
+  reportedArtifacts: 4096,
 } as const;

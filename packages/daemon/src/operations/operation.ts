@@ -1,4 +1,13 @@
-import type { OperationId, OperationKind, OperationOutput, OperationPart, OperationReport, OperationView, OperationWait, Progress } from "@kiln/protocol";
+import type {
+  OperationId,
+  OperationKind,
+  OperationOutput,
+  OperationPart,
+  OperationReport,
+  OperationView,
+  OperationWait,
+  Progress,
+} from "@kiln/protocol";
 import { asKilnError, causesOf, KilnError } from "@kiln/protocol";
 import { type Clock, Deferred } from "@kiln/std";
 import { isSuspended, SUSPENSION } from "./suspension.ts";
@@ -158,7 +167,10 @@ export class LiveOperation {
   leave(): void {
     this.#hasLeft = true;
     try {
-      this.#change({ state: "running", phases: this.#closedPhases(), phase: null, progress: null, parts: [], output: null, position: null }, true);
+      this.#change(
+        { state: "running", phases: this.#closedPhases(), phase: null, progress: null, parts: [], output: null, position: null },
+        true,
+      );
     } finally {
       const { id } = this.#view;
       this.ended.reject(new KilnError("DAEMON_UNREACHABLE", `the daemon ends; the next one goes on with ${id}`, { operation: id }));
@@ -212,7 +224,15 @@ export class LiveOperation {
   #end(change: Partial<OperationView>): void {
     try {
       this.#change(
-        { ...change, phases: this.#closedPhases(), phase: null, parts: [], output: null, position: null, finishedAt: timestamp(this.#clock) },
+        {
+          ...change,
+          phases: this.#closedPhases(),
+          phase: null,
+          parts: [],
+          output: null,
+          position: null,
+          finishedAt: timestamp(this.#clock),
+        },
         true,
       );
     } finally {

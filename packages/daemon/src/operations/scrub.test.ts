@@ -31,6 +31,7 @@ test("I7 a scrub reads all there is, and what is whole stays as it is", async ()
   const report = await scrub(real);
   assert.deepEqual(damaged(report), []);
   assert.deepEqual(report.artifacts.map(({ kind }) => kind).toSorted(), ["blob", "blob", "blob", "blob", "rootfs"]);
+  assert.equal(report.checked, report.artifacts.length);
   assert.equal(
     report.bytes,
     report.artifacts.reduce((sum, { bytes }) => sum + bytes, 0),

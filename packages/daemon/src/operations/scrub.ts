@@ -1,8 +1,9 @@
 import { asKilnError, type CheckedArtifact, type Digest, type OperationView, type ScrubReport } from "@kiln/protocol";
 import type { Reading } from "../pipeline/checks.port.ts";
 import type { WorkContext } from "../pipeline/work.port.ts";
-import { type Core } from "./core.ts";
+import type { Core } from "./core.ts";
 import { type CallerFacts, workFor } from "./images.ts";
+import { OPERATION_LIMITS } from "./limits.ts";
 import type { OperationContext } from "./operation.ts";
 import { reportRepair } from "./report-repair.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
@@ -179,8 +180,15 @@ const scrubAll = async (core: Core, context: WorkContext): Promise<ScrubReport> 
     if (one !== null) checked.push(one);
   }
   core.checked.keepChecked(artifacts);
-  const damaged = checked.filter(({ state }) => state !== "whole").length;
-  return { kind: "scrub", artifacts: checked, bytes: checked.reduce((sum, { bytes }) => sum + bytes, 0), damaged };
+  const bad = checked.filter(({ state }) => state !== "whole");
+  const whole = checked.filter(({ state }) => state === "whole");
+  return {
+    kind: "scrub",
+    artifacts: [...bad, ...whole].slice(0, OPERATION_LIMITS.reportedArtifacts),
+    checked: checked.length,
+    bytes: checked.reduce((sum, { bytes }) => sum + bytes, 0),
+    damaged: bad.length,
+  };
 };
 
 /** What it forgets is damaged, and what it builds is a function of its key: there is nothing to take back. */

@@ -60,7 +60,10 @@ export type CheckedArtifact = z.output<typeof checkedArtifact>;
 /** What `kiln scrub` finds. */
 export const scrubReport = z.object({
   kind: z.literal("scrub"),
+  /** Those that are not whole first; no more than some thousands. */
   artifacts: z.array(checkedArtifact),
+  /** How many were read, and their bytes. */
+  checked: z.int(),
   bytes: z.int(),
   /** How many were missing or damaged. */
   damaged: z.int(),
