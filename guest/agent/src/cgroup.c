@@ -51,9 +51,14 @@ static bool make(int i) {
   return true;
 }
 
+int cgroup_mount_at(const char *path) {
+  return mount("cgroup2", path, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate") < 0 ? errno : 0;
+}
+
 int cgroup_mount(void) {
   static bool enabled;
-  if (mount("cgroup2", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate") < 0) return errno;
+  int error = cgroup_mount_at(CGROUPS);
+  if (error) return error;
   if (enabled) return 0;
   enabled = true;
   char controllers[512], *rest = controllers;

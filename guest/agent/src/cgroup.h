@@ -9,6 +9,8 @@
 
 /* Mounts it and lets children have every controller. 0 or an errno. */
 int cgroup_mount(void);
+/* Only that, at a place of its own. */
+int cgroup_mount_at(const char *path);
 /* The same before a guest is saved, with a few cgroups for its first commands. */
 int cgroup_prepare(void);
 /* An empty cgroup that nobody else has; -1 where there is none. */

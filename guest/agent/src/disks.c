@@ -65,13 +65,17 @@ static bool has_size(const char *device) {
   return file_read(path, text, sizeof text) > 0 && text[0] != '0';
 }
 
-/* One that was met had no size then. Where the device does not say that it has one now, its driver looks anew. */
-static int await_size(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
+static int disk_find(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
   int at = find_met(serial);
   if (at < 0) return disk_await(s, serial, device);
   strcpy(device, met[at].device);
+  return 0;
+}
+
+int disk_await_size(struct setup *s, const char *serial, char device[DEVICE_NAME]) {
+  int at = find_met(serial);
   int64_t deadline = loop_now_ms() + SIZE_MS;
-  while (!has_size(device)) {
+  while (at >= 0 && !has_size(device)) {
     if (loop_now_ms() <= deadline) {
       usleep(POLL_US);
       continue;
@@ -85,8 +89,8 @@ static int await_size(struct setup *s, const char *serial, char device[DEVICE_NA
 }
 
 int setup_disks(struct setup *s) {
-  int error = await_size(s, s->root_serial, s->root);
-  if (!error) error = await_size(s, s->writable_serial, s->writable);
+  int error = disk_find(s, s->root_serial, s->root);
+  if (!error) error = disk_find(s, s->writable_serial, s->writable);
   if (!error && s->modules_serial && !agent.has_module_files) error = disk_await(s, s->modules_serial, s->modules_disk);
   return error;
 }

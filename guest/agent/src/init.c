@@ -80,7 +80,6 @@ int main(void) {
   if (getpid() != 1) return rehearse_command();
   mount_first();
   open_first_files();
-  file_write("/proc/self/oom_score_adj", "-1000", 5);
   load_boot_modules();
   agent.setup = setup_run;
   agent.prepare = prepare_run;

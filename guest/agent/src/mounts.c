@@ -17,64 +17,95 @@
 #define SKELETON "/disks/skeleton"
 #define MODULE_FILES "disks/modules"
 #define NEW_ROOT "/newroot"
+#define PREPARED "prepared"
+
+enum { TARGET_BYTES = 80 };
+
+/* The skeleton and the kernel's file systems have been mounted since before the guest was saved, the latter below PREPARED. */
+static bool has_mounts;
 
 static int mount_or_fail(struct setup *s, const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
   if (mount(source, target, type, flags, data) == 0) return 0;
   return setup_fail(s, errno, "cannot mount %s on %s", source, target);
 }
 
+/* An attempt says more cheaply than a look whether the disk has its size. */
+static int mount_disk(struct setup *s, const char *serial, char device[DEVICE_NAME], const char *target, unsigned long flags, const char *data) {
+  if (mount(device, target, "ext4", flags, data) == 0) return 0;
+  int error = disk_await_size(s, serial, device);
+  return error ? error : mount_or_fail(s, device, target, "ext4", flags, data);
+}
+
 int setup_root(struct setup *s) {
-  make_directories(LOWER, 0755);
-  return mount_or_fail(s, s->root, LOWER, "ext4", MS_RDONLY, NULL);
+  if (!has_mounts) make_directories(LOWER, 0755);
+  return mount_disk(s, s->root_serial, s->root, LOWER, MS_RDONLY, NULL);
 }
 
 int setup_writable(struct setup *s) {
-  make_directories(WRITABLE, 0755);
+  if (!has_mounts) make_directories(WRITABLE, 0755);
   /* nobody waits for bitmaps that a thread reads ahead; a kernel that has no such thread knows no such option */
-  if (mount(s->writable, WRITABLE, "ext4", 0, "no_prefetch_block_bitmaps") < 0) {
-    int error = mount_or_fail(s, s->writable, WRITABLE, "ext4", 0, NULL);
-    if (error) return error;
-  }
-  if (mkdir(WRITABLE "/upper", 0755) < 0 && errno != EEXIST) return setup_fail(s, errno, "cannot make the upper directory");
+  int error = mount_disk(s, s->writable_serial, s->writable, WRITABLE, 0, "no_prefetch_block_bitmaps");
+  if (error) error = mount_or_fail(s, s->writable, WRITABLE, "ext4", 0, NULL);
+  if (error) return error;
+  /* a disk comes with them, but for one of long ago: a look is cheaper than an attempt */
+  struct stat upper, work;
+  if (stat(WRITABLE "/upper", &upper) == 0 && stat(WRITABLE "/work", &work) == 0) return 0;
   if (mkdir(WRITABLE "/work", 0700) < 0 && errno != EEXIST) return setup_fail(s, errno, "cannot make the work directory");
+  if (mkdir(WRITABLE "/upper", 0755) < 0 && errno != EEXIST) return setup_fail(s, errno, "cannot make the upper directory");
   return 0;
 }
 
 /* Mount points that an image may lack, in a lowest layer of their own: nothing of them is ever in the writable disk. */
-static int make_skeleton(struct setup *s) {
+static int fill_skeleton(const char *skeleton, const char *modules) {
   static const char *const directories[] = {"/proc", "/sys", "/dev", "/run", "/tmp", "/etc"};
   static const char *const files[] = {"/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/machine-id"};
-  make_directories(SKELETON, 0755);
-  int error = mount_or_fail(s, "skeleton", SKELETON, "tmpfs", 0, "mode=755,size=64k");
-  char path[80];
+  char path[TARGET_BYTES];
+  int error = make_directories(skeleton, 0755);
   for (size_t i = 0; !error && i < sizeof directories / sizeof *directories; i++) {
-    snprintf(path, sizeof path, SKELETON "%s", directories[i]);
+    snprintf(path, sizeof path, "%s%s", skeleton, directories[i]);
     error = mkdir(path, 0755) < 0 ? errno : 0;
   }
-  if (!error) error = chmod(SKELETON "/tmp", 01777) < 0 ? errno : 0;
+  snprintf(path, sizeof path, "%s/tmp", skeleton);
+  if (!error) error = chmod(path, 01777) < 0 ? errno : 0;
   for (size_t i = 0; !error && i < sizeof files / sizeof *files; i++) {
-    snprintf(path, sizeof path, SKELETON "%s", files[i]);
+    snprintf(path, sizeof path, "%s%s", skeleton, files[i]);
     error = file_create(path, "", 0, 0644);
   }
-  struct stat lib;
-  bool merged = lstat(LOWER "/lib", &lib) == 0 && S_ISLNK(lib.st_mode);
-  if (!error && s->modules_serial) error = make_directories(merged ? SKELETON "/usr/lib/modules" : SKELETON "/lib/modules", 0755);
-  return error && !s->message[0] ? setup_fail(s, error, "cannot make the mount points") : error;
+  snprintf(path, sizeof path, "%s%s", skeleton, modules);
+  if (!error && *modules) error = make_directories(path, 0755);
+  return error;
 }
 
-/* The merged root looks as the image's own. */
-static void copy_root_attributes(void) {
-  struct stat s;
-  if (stat(LOWER, &s) < 0) return;
-  if (chown(WRITABLE "/upper", s.st_uid, s.st_gid) == 0) chmod(WRITABLE "/upper", s.st_mode & 07777);
+/* One for each way in which images are laid out. */
+static int make_skeletons(struct setup *s) {
+  make_directories(SKELETON, 0755);
+  int error = mount_or_fail(s, "skeleton", SKELETON, "tmpfs", 0, "mode=755,size=64k");
+  if (error) return error;
+  error = fill_skeleton(SKELETON "/split", s->modules_serial ? "/lib/modules" : "");
+  if (!error) error = fill_skeleton(SKELETON "/merged", s->modules_serial ? "/usr/lib/modules" : "");
+  return error ? setup_fail(s, error, "cannot make the mount points") : 0;
 }
+
+/* The merged root looks as the image's own. Nothing is written where it does already. */
+static void copy_root_attributes(void) {
+  struct stat s, upper;
+  if (stat(LOWER, &s) < 0 || stat(WRITABLE "/upper", &upper) < 0) return;
+  bool same_owner = s.st_uid == upper.st_uid && s.st_gid == upper.st_gid;
+  if (same_owner && s.st_mode == upper.st_mode) return;
+  if (same_owner || chown(WRITABLE "/upper", s.st_uid, s.st_gid) == 0) chmod(WRITABLE "/upper", s.st_mode & 07777);
+}
+
+#define OVERLAY(layout) "lowerdir=" LOWER ":" SKELETON "/" layout ",upperdir=" WRITABLE "/upper,workdir=" WRITABLE "/work"
 
 int setup_overlay(struct setup *s) {
-  int error = make_skeleton(s);
+  int error = has_mounts ? 0 : make_skeletons(s);
   if (error) return error;
   copy_root_attributes();
-  make_directories(NEW_ROOT, 0755);
-  return mount_or_fail(s, "overlay", NEW_ROOT, "overlay", 0, "lowerdir=" LOWER ":" SKELETON ",upperdir=" WRITABLE "/upper,workdir=" WRITABLE "/work");
+  if (!has_mounts) make_directories(NEW_ROOT, 0755);
+  struct stat lib;
+  bool merged = lstat(LOWER "/lib", &lib) == 0 && S_ISLNK(lib.st_mode);
+  const char *layers = merged ? OVERLAY("merged") : OVERLAY("split");
+  return mount_or_fail(s, "overlay", NEW_ROOT, "overlay", 0, layers);
 }
 
 /* Move and chroot, not pivot_root: the first root cannot be left behind otherwise, and a container runtime's own pivot_root works. */
@@ -95,7 +126,16 @@ static bool is_empty(const char *path) {
   return count <= 2;
 }
 
-int setup_kernel_files(struct setup *s) {
+static int make_device_links(struct setup *s) {
+  static const char *const links[][2] = {{"/proc/self/fd", "/dev/fd"}, {"fd/0", "/dev/stdin"}, {"fd/1", "/dev/stdout"}, {"fd/2", "/dev/stderr"}};
+  for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+    if (symlink(links[i][0], links[i][1]) < 0 && errno != EEXIST) return setup_fail(s, errno, "cannot make %s", links[i][1]);
+  }
+  return 0;
+}
+
+/* Below `root`, which is "" or a directory. Devices are the same whatever they are reached by. */
+static int mount_kernel_files(struct setup *s, const char *root) {
   static const struct { const char *source, *target, *type, *data; unsigned long flags; } mounts[] = {
       {"proc", "/proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
       {"sysfs", "/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
@@ -103,20 +143,57 @@ int setup_kernel_files(struct setup *s) {
       {"devpts", "/dev/pts", "devpts", "newinstance,gid=5,mode=620,ptmxmode=666", MS_NOSUID | MS_NOEXEC},
       {"shm", "/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV},
   };
+  char target[TARGET_BYTES];
   int error = 0;
   for (size_t i = 0; !error && i < sizeof mounts / sizeof *mounts; i++) {
-    if (strncmp(mounts[i].target, "/dev/", 5) == 0) mkdir(mounts[i].target, 0755);
-    error = mount_or_fail(s, mounts[i].source, mounts[i].target, mounts[i].type, mounts[i].flags, mounts[i].data);
+    snprintf(target, sizeof target, "%s%s", root, mounts[i].target);
+    if (*root || strncmp(mounts[i].target, "/dev/", 5) == 0) mkdir(target, 0755);
+    error = mount_or_fail(s, mounts[i].source, target, mounts[i].type, mounts[i].flags, mounts[i].data);
   }
   if (error) return error;
-  mkdir("/dev/mqueue", 01777);
-  mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL); /* a kernel without it is fine */
-  static const char *const links[][2] = {{"/proc/self/fd", "/dev/fd"}, {"fd/0", "/dev/stdin"}, {"fd/1", "/dev/stdout"}, {"fd/2", "/dev/stderr"}};
-  for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-    if (symlink(links[i][0], links[i][1]) < 0 && errno != EEXIST) return setup_fail(s, errno, "cannot make %s", links[i][1]);
+  snprintf(target, sizeof target, "%s/dev/mqueue", root);
+  mkdir(target, 01777);
+  mount("mqueue", target, "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL); /* a kernel without it is fine */
+  return make_device_links(s);
+}
+
+static int mount_run(struct setup *s, const char *target) { return mount_or_fail(s, "run", target, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755"); }
+
+/* linux/mount.h, which musl's headers lack: a mount of the first root, with those that are on it, goes to `target`. */
+static int move_prepared(struct setup *s, const char *name, const char *target) {
+  char source[TARGET_BYTES];
+  snprintf(source, sizeof source, PREPARED "/%s", name);
+  if (syscall(SYS_move_mount, agent.initramfs, source, AT_FDCWD, target, 0) == 0) return 0;
+  return setup_fail(s, errno, "cannot move the prepared %s", target);
+}
+
+int setup_kernel_files(struct setup *s) {
+  int error = 0;
+  if (has_mounts) {
+    static const char *const names[] = {"proc", "sys", "dev"};
+    static const char *const targets[] = {"/proc", "/sys", "/dev"};
+    for (size_t i = 0; !error && i < sizeof names / sizeof *names; i++) error = move_prepared(s, names[i], targets[i]);
+  } else {
+    error = mount_kernel_files(s, "");
   }
   /* what an image keeps in /run must stay visible, as under docker */
-  return is_empty("/run") ? mount_or_fail(s, "run", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") : 0;
+  if (error || !is_empty("/run")) return error;
+  return has_mounts ? move_prepared(s, "run", "/run") : mount_run(s, "/run");
+}
+
+/* All that no image changes, before the guest is saved: setup only moves it. */
+int prepare_mounts(struct setup *s) {
+  make_directories(LOWER, 0755);
+  make_directories(WRITABLE, 0755);
+  make_directories(NEW_ROOT, 0755);
+  make_directories("/" PREPARED "/run", 0755);
+  int error = make_skeletons(s);
+  if (!error) error = mount_kernel_files(s, "/" PREPARED);
+  if (!error) error = mount_run(s, "/" PREPARED "/run");
+  if (error) return error;
+  error = cgroup_mount_at("/" PREPARED "/sys/fs/cgroup");
+  has_mounts = !error;
+  return error ? setup_fail(s, error, "cannot mount the cgroups") : 0;
 }
 
 int prepare_cgroups(struct setup *s) {
@@ -126,7 +203,7 @@ int prepare_cgroups(struct setup *s) {
 }
 
 int setup_cgroups(struct setup *s) {
-  int error = cgroup_mount();
+  int error = has_mounts ? 0 : cgroup_mount();
   return error ? setup_fail(s, error, "cannot mount the cgroups") : 0;
 }
 

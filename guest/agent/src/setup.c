@@ -136,6 +136,7 @@ void prepare_run(uint32_t request, uint8_t *payload, uint32_t length) {
   if (!error && s.writable_serial) error = disk_meet(&s, s.writable_serial);
   if (!error) error = prepare_network(&s);
   if (!error) error = prepare_cgroups(&s);
+  if (!error) error = prepare_mounts(&s);
   if (error) reply_failure(request, &s, "prepare", error);
   else reply_ok(request);
 }

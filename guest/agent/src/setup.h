@@ -46,6 +46,7 @@ int setup_network(struct setup *s);
 int prepare_module_files(struct setup *s);
 int prepare_network(struct setup *s);
 int prepare_cgroups(struct setup *s);
+int prepare_mounts(struct setup *s);
 
 /* rehearse.c; the command is this program when it is not PID 1. */
 int rehearse_command(void);
@@ -59,8 +60,10 @@ int setup_fail(struct setup *s, int error, const char *format, ...) __attribute_
 int module_load(const char *name);
 /* disks.c: waits for the disk of that serial and names its node. 0, or an errno with `message` filled in. */
 int disk_await(struct setup *s, const char *serial, char device[DEVICE_NAME]);
-/* The same before the guest is saved: setup finds it without a look at the bus, and waits until it has a size. */
+/* The same before the guest is saved: setup finds it without a look at the bus. It had no size then. */
 int disk_meet(struct setup *s, const char *serial);
+/* For one that was met: until it has its size. Where the device does not say so, its driver looks anew. */
+int disk_await_size(struct setup *s, const char *serial, char device[DEVICE_NAME]);
 /* virtio.c: from `hold` to `release` a device gets its driver only by `bind_next`: true if the next free one of its kind has. */
 enum virtio_kind { VIRTIO_NET = 1, VIRTIO_BLOCK = 2, VIRTIO_KINDS };
 void virtio_hold(void);

@@ -104,7 +104,10 @@ static void become(const struct user *user, int report) {
     struct stat s;
     if (fstat(fd, &s) == 0 && (S_ISFIFO(s.st_mode) || isatty(fd)) && fchown(fd, user->uid, (gid_t)-1) < 0) continue;
   }
-  if (geteuid() != 0 && geteuid() == user->uid) return;
+  uid_t own = geteuid();
+  if (own != 0 && own == user->uid) return;
+  /* as the agent is in a guest */
+  if (own == 0 && user->uid == 0 && user->gid == 0 && getegid() == 0 && user->group_count == 0 && getgroups(0, NULL) == 0) return;
   if (setgroups((size_t)user->group_count, user->groups) < 0 || setgid(user->gid) < 0 || setuid(user->uid) < 0) {
     fail(report, ERROR_FAILED, errno, "cannot become uid %u gid %u", (unsigned)user->uid, (unsigned)user->gid);
   }
@@ -127,10 +130,9 @@ static char **environment(const struct spawn_spec *spec, const struct user *user
   if (!env) fail(report, ERROR_LIMIT, ENOMEM, "out of memory");
   memcpy(env, spec->env, count * sizeof *env);
   snprintf(home, sizeof home, "HOME=%s", user->home);
-  gethostname(host + strlen(host), HOST_NAME_MAX);
   if (!env_of(spec->env, "PATH")) env[count++] = "PATH=" DEFAULT_PATH;
   if (!env_of(spec->env, "HOME")) env[count++] = home;
-  if (!env_of(spec->env, "HOSTNAME")) env[count++] = host;
+  if (!env_of(spec->env, "HOSTNAME") && gethostname(host + strlen(host), HOST_NAME_MAX) == 0) env[count++] = host;
   if (spec->tty && !env_of(spec->env, "TERM")) env[count++] = "TERM=xterm";
   return env;
 }
@@ -161,7 +163,6 @@ static _Noreturn void child(const struct spawn_spec *spec, const struct ends *e)
   struct user user;
   reset_signals();
   take_streams(spec, e);
-  if (getppid() == 1) file_write("/proc/self/oom_score_adj", "0", 1); /* PID 1's own is not for its children */
   umask(022);
   if (!user_find(spec->user, &user)) fail(report, ERROR_USER_UNKNOWN, 0, "no user %s in the image", spec->user);
   int error = make_directories(spec->cwd, 0755);
