@@ -26,7 +26,8 @@ const IMAGES = {
   IMAGE_INVALID:
     "A manifest, an index, a configuration, a layout or an archive is damaged, or of a kind that is not an OCI or docker image.",
   IMAGE_PLATFORM_MISSING: "The image exists, but not for the platform that was asked for, which is this machine's by default.",
-  IMAGE_NAME_CONFLICT: "The name leads to another image already, or somebody moved it meanwhile; it still leads there, and nothing was changed.",
+  IMAGE_NAME_CONFLICT:
+    "The name leads to another image already, or somebody moved it meanwhile; it still leads there, and nothing was changed.",
   CUSTOMIZE_FAILED:
     "A command of `kiln image customize` ended with another code than 0, or by a signal. Nothing was published, and its VM is gone.",
   IMAGE_IN_USE: "The image is not removed, since a VM or a running operation uses it.",
@@ -34,8 +35,10 @@ const IMAGES = {
   CONTENT_DIGEST_MISMATCH: "Bytes arrived that are not those of their digest. They were thrown away.",
   CONTENT_SIZE_MISMATCH: "Fewer or more bytes arrived than were announced. They were thrown away.",
   LAYER_INVALID: "A layer cannot become part of a file system: its archive is damaged, or has an entry that no image may have.",
-  ROOTFS_INVALID: "The file is no ext4, is damaged, or is one that a guest's kernel does not mount; the message names the block or the inode.",
-  BUNDLE_INVALID: "The file is no bundle of `kiln image export`, or is not whole: an entry is missing, out of place, or other than its digest says.",
+  ROOTFS_INVALID:
+    "The file is no ext4, is damaged, or is one that a guest's kernel does not mount; the message names the block or the inode.",
+  BUNDLE_INVALID:
+    "The file is no bundle of `kiln image export`, or is not whole: an entry is missing, out of place, or other than its digest says.",
   ROOTFS_TOO_LARGE: "The image has more bytes or more files than a rootfs can hold.",
   PACKAGE_NOT_FOUND: "apt knows no Debian package of that name or version.",
   PACKAGE_FETCH_FAILED:
