@@ -66,7 +66,7 @@ const checkBlob: Check = async (core, id, reading) => {
   if (file.digest === digest) return { bytes, state: "whole", repair: null };
   tellDamaged(core, { kind: "blob", id, state: "damaged" });
   core.artifacts.removeBlobNow(digest, file);
-  return { bytes, state: "damaged", repair: "it is gone; `kiln image rebuild` fetches it again" };
+  return { bytes, state: "damaged", repair: "it is gone; `kiln image rebuild` fetches it again where that can be" };
 };
 
 const checkRootfs: Check = async (core, key, reading) => {

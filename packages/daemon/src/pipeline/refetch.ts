@@ -1,5 +1,6 @@
 import { dockerName } from "@kiln/formats/oci";
 import { KilnError, type OperationId, type OperationPart, type Progress } from "@kiln/protocol";
+import { wholeFileSystem } from "../images/ext4-image.ts";
 import type { ContentLease, FetchOptions, ImageSource, SourceRequest } from "../images/ports.ts";
 import type { ImageRecord, ImageStore } from "../images/records.port.ts";
 import { parseImageReference } from "../images/reference.ts";
@@ -63,6 +64,8 @@ export class ImageRefetch {
 
   /** Its own name first, then the other names of the same content. */
   #origins(image: ImageRecord): Origin[] {
+    // no registry has what a person registered here, and none is asked for it
+    if (wholeFileSystem(image.image) !== null) return [];
     const others = this.#parts.images.listImages().filter(({ root, reference }) => root === image.root && reference !== image.reference);
     return [image, ...others].flatMap(({ reference }) => {
       const source = this.#parts.sources.find((one) => one.accepts(reference));
@@ -80,6 +83,6 @@ const missing = ({ reference }: ImageRecord, why: string): KilnError =>
   new KilnError("IMAGE_CONTENT_MISSING", `blobs of ${reference} are missing or damaged, and ${why}`, {
     ...{
       object: reference,
-      hint: `bring them back with \`kiln pull\` or \`kiln load\`, then build it again with \`kiln image rebuild ${reference}\``,
+      hint: `bring them back with \`kiln pull\`, \`kiln load\` or \`kiln image register\`, then build it again with \`kiln image rebuild ${reference}\``,
     },
   });
