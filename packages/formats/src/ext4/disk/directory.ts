@@ -14,7 +14,7 @@ const TAIL_BYTES = 12;
 const TAIL_TYPE = 0xde;
 const USABLE_BYTES = BLOCK_BYTES - TAIL_BYTES;
 
-const entryBytes = (name: RawName): number => Math.ceil((HEADER_BYTES + name.length) / 4) * 4;
+const entryBytes = (name: RawName): number => (HEADER_BYTES + name.length + 3) & ~3;
 
 /** Each block ends with a fake entry that holds its checksum. */
 const sealBlock = (block: Buffer, inodeSeed: number): void => {

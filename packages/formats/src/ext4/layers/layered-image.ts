@@ -147,12 +147,11 @@ export class LayeredImage {
   #missingContent(): ReadonlySet<EntryId> {
     const missing = new Set<EntryId>();
     const waiting = [this.#merge()];
-    for (let directory = waiting.pop(); directory !== undefined; directory = waiting.pop()) {
-      for (const child of directory.children.nodes()) {
-        if (typeof child !== "number" && child.kind === "directory") waiting.push(child);
-        else if (kindOf(child) === "file" && !this.#table.hasContent(entryOf(child))) missing.add(entryOf(child));
-      }
-    }
+    const look = (child: Child): void => {
+      if (typeof child !== "number" && child.kind === "directory") waiting.push(child);
+      else if (kindOf(child) === "file" && !this.#table.hasContent(entryOf(child))) missing.add(entryOf(child));
+    };
+    for (let directory = waiting.pop(); directory !== undefined; directory = waiting.pop()) directory.children.forEach(look);
     return missing;
   }
 

@@ -48,8 +48,8 @@ export class Children {
     for (const [name, link] of this.#links) yield [name, typeof link === "number" ? this.#linkOf(link) : link];
   }
 
-  nodes(): Child[] {
-    return Array.from(this.#links.values(), (link) => (typeof link === "number" ? link : link.node));
+  forEach(look: (child: Child) => void): void {
+    for (const link of this.#links.values()) look(typeof link === "number" ? link : link.node);
   }
 
   /** All of them in bytewise order, and none is left. */
