@@ -2,7 +2,7 @@ import type { NetworkSetup } from "@kiln/protocol/wire";
 import { randomHex } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
 import type { VmmNetwork } from "../vms/driver.port.ts";
-import { GUEST_NETWORK } from "../vms/network.port.ts";
+import { guestNetwork } from "../vms/guest-network.ts";
 import { LIVE_STATES, type VmRecord } from "../vms/record.ts";
 import type { Core } from "./core.ts";
 
@@ -38,13 +38,7 @@ export const openNetwork = async (
   const { mode, mac } = record.network;
   if (mode === "none" || mac === null || !core.driver.capabilities.network) return NO_NETWORK;
   const { uplink, resolvConf } = await core.networks.open(mode, { signal: about.signal });
-  const { address, prefixBits, gateway } = GUEST_NETWORK;
-  const guest: NetworkSetup = {
-    modules: about.files.networkModules,
-    mac: Uint8Array.from(mac.split(":"), (byte) => Number.parseInt(byte, 16)),
-    ...{ address: toBytes(address), prefixBits, gateway: toBytes(gateway) },
-  };
-  return { vmm: { mac, uplink }, guest, resolvConf };
+  return { vmm: { mac, uplink }, guest: guestNetwork(mac, about.files.networkModules), resolvConf };
 };
 
 /** For a guest that is nobody's yet: the way out that most VMs get, and an address that each replaces by its own. */
@@ -52,8 +46,6 @@ export const openPoolNetwork = async (
   core: Core,
   about: { files: Pick<BootFiles, "networkModules">; signal: AbortSignal },
 ): Promise<VmNetwork> => openNetwork(core, { network: { mode: "user", mac: POOL_MAC } }, about);
-
-const toBytes = (address: string): Uint8Array => Uint8Array.from(address.split("."), Number);
 
 /** Whether what VMs share of the host's network is still of use to somebody. */
 export const needsNetwork = (record: VmRecord): boolean => record.network.mode === "user" && LIVE_STATES.has(record.state);

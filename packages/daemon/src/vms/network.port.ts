@@ -1,16 +1,6 @@
 import type { NetworkMode } from "@kiln/protocol";
 import type { VmmUplink } from "./driver.port.ts";
 
-/** What a guest gives its NIC. Each VM is alone on its link, so that all may have the same. */
-export const GUEST_NETWORK = {
-  network: "10.0.2.0/24",
-  prefixBits: 24,
-  address: "10.0.2.15",
-  gateway: "10.0.2.2",
-  /** Answers with the host's own resolvers, seen from where the VMM runs. */
-  resolver: "10.0.2.3",
-} as const;
-
 /** A mode that leads somewhere. */
 export type ConnectedMode = Exclude<NetworkMode, "none">;
 
