@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { branchCount } from "./coverage.ts";
 import { FUZZ_LIMITS } from "./limits.ts";
 import { CURRENT_FILE, CURRENT_HEADER_BYTES, type Finding } from "./messages.ts";
-import type { FuzzTarget, Outcome } from "./target.ts";
+import { Broken, type FuzzTarget, type Outcome } from "./target.ts";
 
 /** The eight classes of AFL: how often a branch was taken. */
 const CLASS = Uint8Array.from({ length: 256 }, (_, count) => {
@@ -94,5 +94,7 @@ const describe = (error: unknown): { key: string; message: string } => {
   const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
   const frame = frames.find((line) => !OWN_FRAME.test(line)) ?? frames[0] ?? "";
   const place = /([^/]+\/[^/]+:\d+):\d+\)?$/.exec(frame)?.[1] ?? frame.trim();
-  return { key: `${error.name} at ${place}`, message: `${error.name}: ${error.message} (${place})` };
+  // what does not hold is told apart by its words, without what is of this input alone
+  const words = error instanceof Broken ? ` ${error.message.replaceAll(/\d+|"[^"]*"/g, "#").slice(0, 60)}` : "";
+  return { key: `${error.name} at ${place}${words}`, message: `${error.name}: ${error.message} (${place})` };
 };

@@ -76,7 +76,8 @@ const askE2fsck = (image: Buffer, path: string, refusal: Ext4ReadError): void =>
   );
 };
 
-const STRICTER: ReadonlySet<string> = new Set(["UNSUPPORTED", "LIMIT", "NOT_EXT4"]);
+/** `e2fsck -n` says of a medium that is too short that it is, and ends with 0. */
+const STRICTER: ReadonlySet<string> = new Set(["UNSUPPORTED", "LIMIT", "NOT_EXT4", "MEDIUM"]);
 
 const source = (image: Buffer) => ({
   sizeBytes: image.length,

@@ -12,12 +12,15 @@ const inlineParts = (inode: Ext4Inode): readonly [Buffer, Buffer] => [
   inlineTail(inode),
 ];
 
-/** A file's whole content, or a symlink's target. Throws Ext4ReadError INODE or XATTR. */
-export const inlineContent = (inode: Ext4Inode): Buffer => {
-  const bytes = Buffer.concat(inlineParts(inode));
-  if (inode.sizeBytes > bytes.length)
+/** A file's content as far as it is there: to the kernel, and to e2fsck, a longer file ends with zeros. Throws Ext4ReadError XATTR. */
+export const inlineContent = (inode: Ext4Inode): Buffer => Buffer.concat(inlineParts(inode)).subarray(0, inode.sizeBytes);
+
+/** A symlink's target. Throws Ext4ReadError INODE or XATTR. */
+export const inlineTarget = (inode: Ext4Inode): Buffer => {
+  const bytes = inlineContent(inode);
+  if (bytes.length < inode.sizeBytes)
     throw new Ext4ReadError("INODE", `inode ${inode.number} has ${inode.sizeBytes} bytes, of which only ${bytes.length} are in it`);
-  return bytes.subarray(0, inode.sizeBytes);
+  return bytes;
 };
 
 const PARENT_BYTES = 4;

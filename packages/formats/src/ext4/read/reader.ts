@@ -7,7 +7,7 @@ import { Ext4ReadError } from "./errors.ts";
 import { INCOMPAT } from "./features.ts";
 import type { Features } from "./features.ts";
 import type { Ext4Inode } from "./inode.ts";
-import { inlineContent, isInline } from "./inline.ts";
+import { inlineContent, inlineTarget, isInline } from "./inline.ts";
 import { replayJournal } from "./journal.ts";
 import { DEFAULT_READ_LIMITS, MAX_SYMLINK_BYTES, Meter } from "./limits.ts";
 import type { ReadLimits } from "./limits.ts";
@@ -110,7 +110,7 @@ export class Ext4Reader {
   *stretches(file: Ext4Inode, meter: Meter = new Meter(this.limits)): Generator<Stretch> {
     this.#checkFile(file);
     if (isInline(file)) {
-      if (file.sizeBytes > 0) yield { offset: 0, length: file.sizeBytes };
+      if (file.sizeBytes > 0) yield { offset: 0, length: inlineContent(file).length };
       return;
     }
     for (const { logical, count, unwritten } of fileRuns(this.#volume, file, meter)) {
@@ -134,7 +134,7 @@ export class Ext4Reader {
   }
 
   #target(link: Ext4Inode, meter: Meter): Buffer {
-    if (isInline(link)) return inlineContent(link);
+    if (isInline(link)) return inlineTarget(link);
     if (link.sizeBytes < FAST_SYMLINK_BYTES) return link.raw.subarray(I_BLOCK_AT, I_BLOCK_AT + link.sizeBytes);
     const target = Buffer.alloc(link.sizeBytes);
     for (const { offset, bytes } of readRuns(this.#volume, link, meter)) target.set(bytes, offset);
