@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
 import { compareTrees, CHECKS } from "./differences.ts";
+import { KINDS } from "./kinds.ts";
 import { REASONS } from "./reasons.ts";
+import { readRuns, renderRuns } from "./runs.ts";
 import { stacks } from "./stack.ts";
 import { GENERATED, IMAGES, compareNamed, compareStack } from "./subjects.ts";
 import { CHECKS_HEAD } from "./table.ts";
@@ -82,4 +84,15 @@ test("the page has a row for each image and a column for each check, and no diff
     assert.equal(row?.at(-1), "0", `${image}: \`npm run compare\` writes the page again`);
   }
   for (const { text } of REASONS) assert.ok(page.includes(text), text);
+});
+
+test("the page's section on stacks by the thousand is what the runs found, and none found a difference without a reason", async () => {
+  const page = await readFile(join(import.meta.dirname, "../../docs/image-comparison.md"), "utf8");
+  const runs = await readRuns();
+  assert.ok(page.endsWith(renderRuns(runs)), "`npm run compare -- --stacks N --seed S` writes the section again");
+  assert.ok(runs.length > 0);
+  for (const { seed, unexplained, kinds } of runs) {
+    assert.equal(unexplained, 0, `seed ${seed}`);
+    assert.deepEqual(Object.keys(kinds), Object.keys(KINDS), `seed ${seed}`);
+  }
 });
