@@ -93,5 +93,5 @@ ${
 \`@jazzer.js/core\` brings a prebuilt addon that needs glibc 2.38, and Debian 12 has 2.36. V8's own precise coverage makes the tar parser fifteen
 times slower (6,500 against 96,000 executions a second) and is read in a third of a millisecond. The counters that
 [coverage.ts](../test/fuzz/engine/coverage.ts) adds to the sources while they are loaded cost a factor of 2.6 and are read in microseconds; the rest
-of the engine is some four hundred lines.
+of the engine is some six hundred lines.
 `;
