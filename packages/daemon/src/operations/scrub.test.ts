@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { KilnEvent, ScrubReport } from "@kiln/protocol";
 import type { KernelSets } from "../pipeline/artifacts.port.ts";
 import type { Core } from "./core.ts";
-import { beginScrub, listArtifacts } from "./scrub.ts";
+import { beginScrub, checkArtifact, listArtifacts } from "./scrub.ts";
 import { scrubSlowly } from "./scrub-slowly.ts";
 import { createRealArtifacts, flipByte, type RealArtifacts } from "./testing/real-artifacts.ts";
 
@@ -67,6 +67,37 @@ test("I7 a blob that a scrub finds damaged goes, so that it is missing and can b
   assert.match(report.artifacts.find(({ kind }) => kind === "rootfs")?.repair ?? "", /kiln image rebuild/);
   assert.equal(core.images.getRootfs(image.rootfsKey), null);
   assert.ok(!existsSync(rootfsPath), "no record, no file");
+});
+
+/** As a sweep looks at a rootfs, and any later reader at its record. */
+const readAnew = ({ core, image }: RealArtifacts): void => {
+  const { rootfsKey } = image;
+  const record = core.images.getRootfs(rootfsKey);
+  assert.ok(record !== null && !core.images.removeUnusedRootfs(rootfsKey), "it is in use");
+  core.images.putRootfs({ ...record });
+};
+
+test("I7 a damaged rootfs is found even if its record is read anew while the file is", { timeout: 60_000 }, async () => {
+  await using real = await createRealArtifacts();
+  const { core, image, rootfsPath } = real;
+  const { signal } = new AbortController();
+  const good = await readFile(rootfsPath);
+  await flipByte(rootfsPath, 66 * 4096);
+  const artifact = (await listArtifacts(core)).find(({ kind }) => kind === "rootfs");
+  assert.ok(artifact !== undefined);
+  let pieces = 0;
+  const onRead = (): void => {
+    assert.ok((pieces += 1) < 100, "it is read over and over");
+    readAnew(real);
+  };
+  assert.equal((await checkArtifact(core, artifact, { signal, onRead }))?.state, "damaged");
+  assert.ok((await readFile(rootfsPath)).equals(good));
+
+  await flipByte(rootfsPath, 66 * 4096);
+  const ensured = core.pipeline.ensureRootfs(image, { signal });
+  readAnew(real);
+  await ensured;
+  assert.ok((await readFile(rootfsPath)).equals(good), "no start is given the damaged one");
 });
 
 test("I7 a kernel set with other bytes is forgotten and goes", async () => {

@@ -1,4 +1,5 @@
 import { asKilnError, type CheckedArtifact, type Digest, type OperationView, type ScrubReport } from "@kiln/protocol";
+import { isSameRootfs } from "../images/rootfs-record.ts";
 import type { Reading } from "../pipeline/checks.port.ts";
 import type { WorkContext } from "../pipeline/work.port.ts";
 import type { Core } from "./core.ts";
@@ -76,7 +77,7 @@ const checkRootfs: Check = async (core, key, reading) => {
   const bytes = file?.fingerprint.size ?? 0;
   if (file?.digest === record.digest) return { bytes, state: "whole", repair: null };
   // a rebuild may have put another one in its place while this was read
-  if (core.images.getRootfs(key) !== record) return checkRootfs(core, key, reading);
+  if (!isSameRootfs(core.images.getRootfs(key), record)) return checkRootfs(core, key, reading);
   const state = file === null ? "missing" : "damaged";
   tellDamaged(core, { kind: "rootfs", id: key, state });
   core.images.forgetRootfs(key);
@@ -106,6 +107,9 @@ const checkKernel: Check = async (core, key, reading) => {
   if (record === null) return null;
   const found = await core.artifacts.kernel(record, reading);
   if (found.state === "whole") return { ...found, repair: null };
+  // a start that noticed it may have built another one under its key while this was read
+  const now = core.kernels.getKernel(key);
+  if (now?.createdAt !== record.createdAt || now.digest !== record.digest) return checkKernel(core, key, reading);
   tellDamaged(core, { kind: "kernel", id: key, state: found.state });
   core.kernels.forgetKernel(key);
   await core.kernelSets.remove(key);

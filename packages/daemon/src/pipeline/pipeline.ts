@@ -4,6 +4,7 @@ import type { Clock } from "@kiln/std";
 import { suits } from "../images/host-platform.ts";
 import { type NameClaim, namedContent } from "../images/naming.ts";
 import { canonicalReference, findImage } from "../images/reference.ts";
+import { isSameRootfs } from "../images/rootfs-record.ts";
 import type { ContentLease, FetchedImage, ImageSource, ResolvedImage, SourceRequest } from "../images/ports.ts";
 import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
@@ -193,7 +194,7 @@ export class Pipeline {
           const record = images.getRootfs(key);
           if (record === null || (await rootfsFiles.isWhole(record, { signal }))) return record;
           // who rebuilds may have put another one in its place while this was read
-          if (images.getRootfs(key) === record) images.forgetRootfs(key);
+          if (isSameRootfs(images.getRootfs(key), record)) images.forgetRootfs(key);
           return images.getRootfs(key);
         },
         make: async (context) => {

@@ -115,13 +115,14 @@ export class SqliteArtifactStore implements ImageStore, KernelStore, PrebootStor
   }
 
   removeUnusedRootfs(key: string): boolean {
-    this.#rootfs.delete(key);
     return this.#database.write(REMOVE_UNUSED_ROOTFS, (run, tell) => {
       const sql =
         "DELETE FROM rootfs WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM images WHERE rootfs_key = ?1) AND NOT EXISTS (SELECT 1 FROM vms WHERE rootfs_key = ?1)";
       const isGone = run(sql, key) > 0;
-      if (isGone) tell({ type: "rootfs.removed", subject: key, data: { id: key, reason: "unused" } });
-      return isGone;
+      if (!isGone) return false;
+      this.#rootfs.delete(key);
+      tell({ type: "rootfs.removed", subject: key, data: { id: key, reason: "unused" } });
+      return true;
     });
   }
 
