@@ -161,6 +161,24 @@ describe("a bundle", () => {
     await refused(inPieces(await packed([first, ["rootfs.ext4", other], third])), /bytes that came as/, "CONTENT_DIGEST_MISMATCH");
   });
 
+  test("with a huge hole holds up nobody, and can be left in the middle of it", { timeout: 60_000 }, async () => {
+    const sizeBytes = 3 * 2 ** 30;
+    const text = JSON.stringify({ ...manifest, rootfs: { digest: `sha256:${"0".repeat(64)}`, sizeBytes } });
+    const directory = await mkdtemp(join(scratch, "hole-"));
+    await writeFile(join(directory, "manifest.json"), text);
+    await using file = await open(join(directory, "rootfs.ext4"), "w");
+    await file.truncate(sizeBytes);
+    const files = ["manifest.json", "rootfs.ext4"];
+    const bytes = execFileSync("tar", ["--format=pax", "-S", "--zstd", "-cf", "-", ...files], { cwd: directory });
+    const store = new ContentStore({ directory: join(directory, "content"), stagingDir: join(directory, "staging") });
+    const left = new AbortController();
+    // hashing so many zeros takes seconds
+    const timer = setTimeout(() => left.abort(new Error("the caller has left")), 300);
+    await assert.rejects(readBundle(inPieces(bytes), store, { signal: left.signal, hold: () => undefined }), /the caller has left/);
+    clearTimeout(timer);
+    assert.deepEqual(await readdir(join(directory, "staging")), []);
+  });
+
   test("with a sparse map that is none is refused", async () => {
     const tar = zstdDecompressSync(bundle);
     const at = tar.indexOf("\n0\n131072\n") + 3;
