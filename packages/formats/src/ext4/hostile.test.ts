@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
+import { encodeEntry, paddingAfter } from "../tar/index.ts";
 import { buildTar, type TarSpec } from "../tar/tar-writer.fixture.ts";
 import { Ext4Error, LayeredImage, type Ext4ErrorCode } from "./index.ts";
 import { Ext4Reader } from "./read/index.ts";
@@ -108,4 +109,19 @@ test("markers that come again and again cost no more than the first", () => {
     const { user } = process.cpuUsage(began);
     assert.ok(user < 5_000_000, `${user} us; it were 20 s if each looked at all files`);
   }
+});
+
+test("a file of as many pieces as a map can name may be replaced in its own layer, and its room is free", () => {
+  const pieces = 200_000;
+  const segments = Array.from({ length: pieces }, (_, index) => ({ offset: index * 8192, length: 1 }));
+  const sparse = encodeEntry({
+    ...{ type: "file", path: "f", linkPath: "", mode: 0o644, uid: 0, gid: 0, deviceMajor: 0, deviceMinor: 0 },
+    ...{ modifiedAt: { seconds: 0, nanoseconds: 0 }, xattrs: new Map(), sizeBytes: pieces * 8192, segments },
+  });
+  const options = { identity: IDENTITY, limits: { ...LIMITS, maxImageBytes: 2 ** 32 }, layerCount: 1 };
+  const image = new LayeredImage(options, { write: () => undefined });
+  const input = image.readLayer(0);
+  for (const part of [sparse, Buffer.alloc(pieces, 1), paddingAfter(pieces), buildTar([file("f", "last")])]) input.write(part);
+  input.end();
+  assert.ok(image.finish().freeBlocks >= pieces);
 });

@@ -61,6 +61,8 @@ export class LayeredImage {
   #entries = 0;
   #metadataBytes = 0;
   #merged: DirectoryNode | null = null;
+  /** Files without content once every layer has been read. */
+  #missing: ReadonlySet<EntryId> | null = null;
 
   constructor(options: ImageOptions, sink: Sink) {
     this.#options = options;
@@ -134,17 +136,19 @@ export class LayeredImage {
   }
 
   /** Written content that no name leads to in the end. */
-  #freedExtents(nodes: readonly Child[]): Extent[] {
+  *#freedExtents(nodes: readonly Child[]): Generator<Extent> {
     const used = new Uint8Array(this.#table.length);
     for (const node of nodes) if (kindOf(node) === "file") used[entryOf(node)] = 1;
-    const freed: Extent[] = [];
     for (let id = 0; id < used.length; id += 1) {
-      if (used[id] === 0 && this.#table.hasContent(id)) freed.push(...this.#table.content(id).extents);
+      if (used[id] === 0 && this.#table.hasContent(id)) yield* this.#table.content(id).extents;
     }
-    return freed;
   }
 
   #missingContent(): ReadonlySet<EntryId> {
+    return (this.#missing ??= this.#findMissing());
+  }
+
+  #findMissing(): ReadonlySet<EntryId> {
     const missing = new Set<EntryId>();
     const waiting = [this.#merge()];
     const look = (child: Child): void => {

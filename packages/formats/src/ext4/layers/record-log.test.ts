@@ -15,7 +15,7 @@ const metadata: fc.Arbitrary<NodeMetadata> = fc.record({
   uid: fc.integer({ min: 0, max: 0xffff_ffff }),
   gid: fc.integer({ min: 0, max: 0xffff_ffff }),
   modifiedAt: fc.record({ seconds: fc.maxSafeInteger(), nanoseconds: fc.integer({ min: 0, max: 999_999_999 }) }),
-  xattrs: fc.constantFrom(new Map<string, Uint8Array>(), new Map([["user.a", Buffer.from("1")]])),
+  xattrs: fc.constantFrom(new Map<string, Uint8Array>(), new Map([["user.a", Uint8Array.of(1)]])),
 });
 const device = fc.oneof(fc.integer(), fc.maxSafeInteger());
 const record: fc.Arbitrary<LayerRecord> = fc.oneof(
@@ -79,6 +79,16 @@ test("content comes back as it was: none, one run, or runs with holes between th
     ids.map((id) => entries.isInOnePiece(id)),
     [true, true, true, false, false],
   );
+});
+
+test("a kept attribute keeps nothing of the memory that it was parsed in", () => {
+  const entries = new EntryTable();
+  const parsed = Buffer.from("value");
+  assert.ok(parsed.buffer.byteLength > parsed.length, "small buffers are views of a shared block");
+  const entry = { mode: 0, uid: 0, gid: 0, modifiedAt: { seconds: 0, nanoseconds: 0 }, xattrs: new Map([["user.a", parsed]]) };
+  const kept = entries.xattrs(entries.add(entry, 0)).get("user.a");
+  assert.deepEqual(kept, new Uint8Array(parsed));
+  assert.equal(kept.buffer.byteLength, parsed.length);
 });
 
 test("a set of paths knows those it was given and no others, before it grows and after", () => {

@@ -38,6 +38,10 @@ const unpackExtents = (packed: Uint32Array): Extent[] =>
     return { logical, physical, count };
   });
 
+/** Values as a parser hands them out are views of blocks of 64 KiB: one of four bytes would keep the whole block in memory. */
+const ownCopy = (xattrs: ReadonlyMap<RawName, Uint8Array>): ReadonlyMap<RawName, Uint8Array> =>
+  new Map(Array.from(xattrs, ([name, value]) => [name, new Uint8Array(value)]));
+
 /**
  * What all layers say of their entries, and where the content of files lies, in rows of bytes: there can be millions, and as objects each
  * would take ten times as much.
@@ -64,7 +68,7 @@ export class EntryTable {
     view.setUint32(row + AT.gid, metadata.gid);
     view.setUint16(row + AT.mode, metadata.mode);
     view.setUint32(row + AT.layer, layer);
-    if (metadata.xattrs.size > 0) this.#xattrs.set(id, metadata.xattrs);
+    if (metadata.xattrs.size > 0) this.#xattrs.set(id, ownCopy(metadata.xattrs));
     return id;
   }
 

@@ -31,7 +31,7 @@ export interface ImageSummary {
   readonly freeBlocks: number;
 }
 
-const blockBitmap = (geometry: ImageGeometry, freed: readonly Extent[]): Bitmap => {
+const blockBitmap = (geometry: ImageGeometry, freed: Iterable<Extent>): Bitmap => {
   const bitmap = new Bitmap(geometry.groups * BLOCKS_PER_GROUP);
   bitmap.setRange(0, 1 + geometry.descriptorBlocks);
   bitmap.setRange(FIRST_DATA_BLOCK, geometry.inodeBitmaps + geometry.groups);
@@ -93,7 +93,7 @@ interface FinishInput {
   readonly stream: BlockStream;
   readonly tree: WrittenTree;
   /** Blocks that were written but belong to no file in the end. */
-  readonly freed: readonly Extent[];
+  readonly freed: Iterable<Extent>;
   readonly identity: FileSystemIdentity;
   readonly maxBlocks: number;
 }
