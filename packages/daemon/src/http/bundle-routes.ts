@@ -1,10 +1,10 @@
 import { KilnError } from "@kiln/protocol";
 import { Hono } from "hono";
-import { stream } from "hono/streaming";
 import { requireImage } from "../operations/images.ts";
 import { sweepUnused } from "../operations/sweep.ts";
 import type { ApiParts } from "./parts.ts";
 import { parameter } from "./parse.ts";
+import { wholeBody } from "./streaming.ts";
 
 export const bundleRoutes = (parts: ApiParts): Hono =>
   new Hono()
@@ -23,22 +23,11 @@ export const bundleRoutes = (parts: ApiParts): Hono =>
       const rootfs = core.images.getRootfs(image.rootfsKey);
       if (rootfs === null)
         throw new KilnError("IMAGE_CONTENT_MISSING", `the rootfs of ${image.reference} is not built`, { object: image.reference });
-      const left = new AbortController();
-      const lease = core.leases.begin();
-      lease.hold(image.rootfsKey);
-      const pieces = parts.bundles.write(image, rootfs, { signal: left.signal })[Symbol.asyncIterator]();
-      const first = await pieces.next().catch((error: unknown) => {
-        lease[Symbol.dispose]();
-        throw error;
-      });
+      if (context.req.method === "HEAD") return context.body(null);
       context.header("content-type", "application/zstd");
-      return stream(context, async (out) => {
-        using _lease = lease;
-        out.onAbort(() => left.abort());
-        try {
-          for (let piece = first; piece.done !== true; piece = await pieces.next()) await out.write(piece.value);
-        } finally {
-          await pieces.return?.();
-        }
+      return wholeBody(context, core, async function* (signal) {
+        using lease = core.leases.begin();
+        lease.hold(image.rootfsKey);
+        yield* parts.bundles.write(image, rootfs, { signal });
       });
     });
