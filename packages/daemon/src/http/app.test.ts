@@ -37,6 +37,19 @@ test("an error is a problem document with its status, code and hint", async () =
   assert.equal(typeof problem["hint"], "string");
 });
 
+test("a name in a path is decoded once, whatever is in it", async () => {
+  const asked: string[] = [];
+  const images = { getImage: (name: string) => (asked.push(name), null), listImages: () => [] };
+  const names = ["oci:./100%:one", "oci:./a%41:one", "oci:./a%252f/b:one", "docker.io/library/mine:1"];
+  for (const name of names) {
+    for (const path of ["images", "bundles"]) {
+      const answer = await app({ images }).request(`/v1/${path}/${encodeURIComponent(name)}`);
+      assert.equal(((await answer.json()) as { code: string }).code, "IMAGE_NOT_FOUND", name);
+      assert.equal(asked.at(-1), name);
+    }
+  }
+});
+
 test("a request that does not fit its schema is refused with the field's name", async () => {
   const body = JSON.stringify({ image: "deb:x", memoryBytes: 5 });
   const answer = await app().request("/v1/vms", { method: "POST", body });

@@ -19,7 +19,7 @@ export const bundleRoutes = (parts: ApiParts): Hono =>
     })
     .get("/:reference{.+}", async (context) => {
       const { core } = parts;
-      const image = requireImage(core, decodeURIComponent(parameter(context, "reference")));
+      const image = requireImage(core, parameter(context, "reference"));
       const rootfs = core.images.getRootfs(image.rootfsKey);
       if (rootfs === null)
         throw new KilnError("IMAGE_CONTENT_MISSING", `the rootfs of ${image.reference} is not built`, { object: image.reference });

@@ -23,7 +23,7 @@ export const hostRoutes = (parts: ApiParts): Hono => {
     .get("/df", async (context) => context.json(await reportDf(core, parts.usage)))
     .post("/prune", async (context) => context.json(await prune(core, parts.usage, await parseBody(context, pruneRequest))))
     .post("/scrub", (context) => answerBegun(context, core, () => beginScrub(core, requestFacts(context))))
-    .get("/explain/:subject{.+}", (context) => context.json(explain(core, decodeURIComponent(parameter(context, "subject")))))
+    .get("/explain/:subject{.+}", (context) => context.json(explain(core, parameter(context, "subject"))))
     .get("/kernels", (context) => context.json(listKernels(core)))
     .post("/kernels/warm", async (context) => {
       const request = await parseBody(context, warmKernelRequest);

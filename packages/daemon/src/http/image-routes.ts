@@ -21,7 +21,7 @@ import { answerBegun } from "./begun.ts";
 import type { ApiParts } from "./parts.ts";
 import { callerFacts, parameter, parseBody, requestFacts } from "./parse.ts";
 
-const reference = (context: Context): string => decodeURIComponent(parameter(context, "reference"));
+const reference = (context: Context): string => parameter(context, "reference");
 
 /** Before an operation begins: who has sent it sends it again. */
 const contentMissing = (name: string): KilnError =>

@@ -62,6 +62,7 @@ export const callerFacts = (context: Context): CallerFacts => ({
   credentials: credentialsOf(context),
 });
 
+/** A part of the path, decoded. */
 export const parameter = (context: Context, name: string): string => {
   const value = context.req.param(name);
   if (value === undefined) throw new KilnError("REQUEST_INVALID", `the path has no ${name}`);
