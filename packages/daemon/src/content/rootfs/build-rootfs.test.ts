@@ -170,6 +170,29 @@ test("I15: what the kernel says of a full disk while it is written is DISK_FULL 
   assert.match(error.message, /no space left on device/);
 });
 
+test(
+  "I15: a disk that has no room for what it took, and says so when it is synced, is DISK_FULL and no crash",
+  { skip: needsRoot },
+  async () => {
+    await using scratch = await scratchDirectory();
+    const [small, mounted] = [join(scratch.path, "small"), join(scratch.path, "mounted")];
+    await Promise.all([mkdir(small), mkdir(mounted)]);
+    const layer = await store(join(scratch.path, "l"), await makeTar(scratch.path, { data: randomBytes(100 << 20) }));
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=12m", "tmpfs", small]);
+    try {
+      execFileSync("mke2fs", ["-q", "-t", "ext2", join(small, "disk"), "400M"]);
+      execFileSync("mount", ["-o", "loop", join(small, "disk"), mounted]);
+      try {
+        await refuses(run([layer], join(mounted, "out"), { reserveBytes: 0 }), "DISK_FULL", join(mounted, "out"));
+      } finally {
+        execFileSync("umount", [mounted]);
+      }
+    } finally {
+      execFileSync("umount", [small]);
+    }
+  },
+);
+
 test("a build that is aborted has stopped and left nothing when it returns", async () => {
   await using scratch = await scratchDirectory();
   const target = join(scratch.path, "out");

@@ -123,18 +123,19 @@ export const buildRootfs = async (request: BuildRootfsRequest, options: BuildRoo
   const file = await openTarget(request.target);
   undo.defer(() => rm(request.target, { force: true }));
   await using _open = file;
-  const synced: Promise<void>[] = [];
+  let synced: Promise<readonly PromiseSettledResult<void>[]> = Promise.resolve([]);
   const directory = dirname(request.target);
   const job = { fd: file.fd, directory, layers: request.layers, key: request.key, limits: { ...ROOTFS_LIMITS, ...request.limits } };
   const thread = startThread(job, {
     onProgress: (done, total) => options.onProgress?.({ done, total, unit: "bytes" }),
-    onWritten: () => synced.push(file.sync()),
+    // it may fail long before the thread has ended, and somebody has to be there to hear of it
+    onWritten: () => (synced = Promise.allSettled([file.sync()])),
   });
   const stop = (): void => void thread.terminate();
   signal.addEventListener("abort", stop, { once: true });
   try {
     const [built] = await Promise.allSettled([thread.result]);
-    const [sync] = await Promise.allSettled(synced);
+    const [sync] = await synced;
     throwIfAborted();
     if (built.status === "rejected") throw built.reason;
     if (sync?.status === "rejected") throw asKilnError(sync.reason);

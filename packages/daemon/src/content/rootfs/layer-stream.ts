@@ -68,11 +68,13 @@ const unpack = async (file: FilePieces, decoder: Gunzip | ZstdDecompress, sink: 
 };
 
 /**
- * A decoder fills one buffer after the other and hands on views of them in their order: what reaches the end of one is the last. Its memory
- * goes back at once; left to the collector, garbage would be most of what the build takes.
+ * A decoder fills one buffer of `chunkBytes` after the other and hands on views of them in their order: what reaches the end of one is the
+ * last. Its memory goes back at once; left to the collector, garbage would be most of what the build takes. A buffer of another size is
+ * not the decoder's own (small ones share theirs) and stays.
  */
 const release = ({ buffer, byteOffset, byteLength }: Buffer): void => {
-  if (buffer instanceof ArrayBuffer && byteOffset + byteLength === buffer.byteLength) buffer.transfer(0);
+  const isOwn = buffer instanceof ArrayBuffer && buffer.byteLength === READ_LIMITS.chunkBytes;
+  if (isOwn && byteOffset + byteLength === buffer.byteLength) buffer.transfer(0);
 };
 
 /**
