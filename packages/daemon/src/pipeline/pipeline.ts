@@ -2,6 +2,7 @@ import { type Platform, platformText } from "@kiln/formats/oci";
 import { KilnError, type OperationId, type OperationPart } from "@kiln/protocol";
 import type { Clock } from "@kiln/std";
 import { suits } from "../images/host-platform.ts";
+import { wholeFileSystem } from "../images/ext4-image.ts";
 import { type NameClaim, namedContent } from "../images/naming.ts";
 import { canonicalReference, findImage } from "../images/reference.ts";
 import { isSameRootfs } from "../images/rootfs-record.ts";
@@ -79,7 +80,9 @@ export class Pipeline {
       wanted.lease.hold(record.rootfsKey);
       return suits(record.image.platform, platform) && (await this.#isUsable(record)) ? record : null;
     };
-    if (source === undefined || wanted.pull === "never") {
+    // what a person has registered here is another image than the one that a registry may have under its name
+    const isOwn = wanted.pull === "missing" && local !== null && wholeFileSystem(local.image) !== null;
+    if (source === undefined || isOwn || wanted.pull === "never") {
       const record = await find();
       if (record !== null) return record;
       throw notFound(reference, images.getImage(reference), { platform, pull: wanted.pull });
@@ -262,6 +265,11 @@ const notFound = (reference: string, other: ImageRecord | null, wanted: { platfo
         object: reference,
       },
     );
+  }
+  if (other !== null && wholeFileSystem(other.image) !== null) {
+    return new KilnError("IMAGE_CONTENT_MISSING", `the file system of the image ${reference} is missing or damaged`, {
+      ...{ object: reference, hint: "send it again with `kiln image register` or `kiln image import`" },
+    });
   }
   const why = wanted.pull === "never" ? "it is not to be pulled" : "it comes from a file that is not at hand";
   return new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}, and ${why}`, { object: reference });
