@@ -38,6 +38,13 @@ export const forEachName = async <Result>(context: CommandContext, each: EachNam
   return Math.max(0, ...errors.map((error) => error.exitCode));
 };
 
+/** The same for the failures of what has printed its successes by itself: each on stderr, or with --json the worst with the others as its causes. */
+export const tellFailures = async (context: CommandContext, errors: readonly KilnError[]): Promise<number> => {
+  if (context.json && errors.length > 0) throw joined(errors);
+  for (const error of errors) await writeTo(context.host.stderr, renderError(error, { json: false, exitCode: error.exitCode }));
+  return Math.max(0, ...errors.map((error) => error.exitCode));
+};
+
 const joined = (errors: readonly KilnError[]): Failure => {
   const worst = errors.toSorted((a, b) => b.exitCode - a.exitCode)[0] ?? new KilnError("INTERNAL", "nothing failed");
   const others = errors.filter((error) => error !== worst).map((error) => error.message);

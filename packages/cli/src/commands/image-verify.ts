@@ -5,6 +5,7 @@ import type { Kiln } from "@kiln/sdk";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import type { CommandContext } from "../context.ts";
 import { NO_WAIT_HELP } from "../images/transport.ts";
+import { tellFailures } from "../names.ts";
 import { beginEach, followOperation } from "../operation.ts";
 import { escapeControl } from "../render/escape.ts";
 import { ProgressBlock } from "../render/progress.ts";
@@ -57,9 +58,8 @@ const spec: CommandSpec = {
     const reports = verified.flatMap((one) => (one.status === "fulfilled" && one.value.report !== null ? [one.value.report] : []));
     if (!context.json) for (const report of reports) await context.print(`${renderReport(report)}\n`);
     else if (reports.length > 0) await context.printJson(command.args.length === 1 ? reports[0] : reports);
-    const [first] = verified.flatMap((one) => (one.status === "rejected" ? [asKilnError(one.reason)] : (one.value.error ?? [])));
-    if (first !== undefined) throw first;
-    return 0;
+    const errors = verified.flatMap((one) => (one.status === "rejected" ? [asKilnError(one.reason)] : (one.value.error ?? [])));
+    return await tellFailures(context, errors);
   },
 };
 export default spec;
