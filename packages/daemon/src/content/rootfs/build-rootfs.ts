@@ -129,7 +129,9 @@ export const buildRootfs = async (request: BuildRootfsRequest, options: BuildRoo
   const thread = startThread(job, {
     onProgress: (done, total) => options.onProgress?.({ done, total, unit: "bytes" }),
     // it may fail long before the thread has ended, and somebody has to be there to hear of it
-    onWritten: () => (synced = Promise.allSettled([file.sync()])),
+    onWritten: () => {
+      synced = Promise.allSettled([file.sync()]);
+    },
   });
   const stop = (): void => void thread.terminate();
   signal.addEventListener("abort", stop, { once: true });
