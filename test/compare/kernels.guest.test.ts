@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import fc from "fast-check";
 import { runTool } from "@kiln/std/node";
 import { buildRootfs, type LayerSource } from "../../packages/daemon/src/content/rootfs/index.ts";
-import { debianKernel, LISTING, type DebianKernel } from "../fixtures/debian-kernels.ts";
+import { debianKernel, LISTING, ReleaseGoneError, type DebianKernel } from "../fixtures/debian-kernels.ts";
 import { writeLayouts } from "./generated.ts";
 import { stacks } from "./stack.ts";
 import { readLayers } from "./unpack.ts";
@@ -106,9 +106,20 @@ const boot = async (kernel: DebianKernel): Promise<string> => {
   return (await readFile(answer, "latin1")).replace(/\0+$/, "");
 };
 
+/** The release that Kiln runs on is always there; older ones may be gone. */
+const kernelOf = async (suite: string): Promise<DebianKernel | ReleaseGoneError> => {
+  try {
+    return await debianKernel(suite, { signal });
+  } catch (error) {
+    if (error instanceof ReleaseGoneError && suite !== "bookworm") return error;
+    throw error;
+  }
+};
+
 for (const [suite, version] of SUITES)
-  test(`Linux ${version} mounts an image and reads all of it as the host's kernel does`, { skip, timeout }, async () => {
-    const kernel = await debianKernel(suite, { signal });
+  test(`Linux ${version} mounts an image and reads all of it as the host's kernel does`, { skip, timeout }, async (t) => {
+    const kernel = await kernelOf(suite);
+    if (kernel instanceof ReleaseGoneError) return t.skip(kernel.message);
     assert.ok(kernel.release.startsWith(`${version}.`), kernel.release);
     const [listing = "", release = "", rest = ""] = (await boot(kernel)).split("=== ");
     assert.equal(release.trim(), kernel.release, "no error or warning of ext4");
