@@ -94,14 +94,15 @@ export const storeDerived = async (
     core.content.read(base.manifestDigest, limits),
   ]);
   const derivation: Derivation = { ...what, config, manifest };
-  const ownConfig = await store(core, deriveConfig(derivation), held);
-  const root = await store(core, deriveManifest(derivation, ownConfig), held);
+  const ownConfig = await storeDocument(core, deriveConfig(derivation), held);
+  const root = await storeDocument(core, deriveManifest(derivation, ownConfig), held);
   const image = await findContent(core, { reference: what.reference, manifest: root.digest }, held);
   if (image !== null) return { image, root: root.digest };
   throw new KilnError("IMAGE_CONTENT_MISSING", `blobs of ${what.reference} were removed while it was made`, { object: what.reference });
 };
 
-const store = async (core: Core, bytes: Uint8Array, { lease, signal }: Held): Promise<{ digest: Digest; size: number }> => {
+/** A config or a manifest that is made here, held from now on. */
+export const storeDocument = async (core: Core, bytes: Uint8Array, { lease, signal }: Held): Promise<{ digest: Digest; size: number }> => {
   const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}` as Digest;
   lease.hold(digest);
   const source = async function* (): AsyncGenerator<Uint8Array> {

@@ -3,13 +3,12 @@ import { KilnError } from "@kiln/protocol";
 import type { ContentLease } from "../images/ports.ts";
 import type { ImageRecord } from "../images/records.port.ts";
 import type { Core } from "./core.ts";
-import { type CallerFacts, workFor } from "./images.ts";
+import { type CallerFacts, requireImage, workFor } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { blobsOf } from "./report-images.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { sweepUnused } from "./sweep.ts";
 import { tellDamaged } from "./tell-damaged.ts";
-import { requireImage } from "./verify-image.ts";
 import { isDiskFull } from "../pipeline/pipeline.ts";
 
 interface RebuildInput extends RebuildImage {
@@ -37,12 +36,15 @@ export const beginRebuildImage = (
   request: RebuildImage,
   { idempotencyKey, credentials, caller }: CallerFacts,
 ): OperationView => {
+  const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request };
+  const known = core.operations.recall("image.rebuild", idempotency);
+  if (known !== null) return known;
   const { reference, rootfsKey } = requireLayers(requireImage(core, request.reference));
   const before = core.images.getRootfs(rootfsKey)?.digest ?? null;
   return core.operations.beginSaga(
     {
       spec: { kind: "image.rebuild", key: reference, subject: reference, caller, joined: core.checks.rebuilding(rootfsKey) },
-      idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request },
+      idempotency,
       saga: { name: REBUILD_SAGA.name, input: { ...request, reference, before } satisfies RebuildInput },
     },
     (operation, saga) => continueRebuild(core, { saga, operation, credentials }),

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { type Digest, KilnError, type OperationView, type RegisterImage } from "@kiln/protocol";
 import { parsePlatform } from "../images/host-platform.ts";
 import { type NameClaim, namedContent } from "../images/naming.ts";
@@ -6,7 +5,7 @@ import type { ContentLease } from "../images/ports.ts";
 import type { ImageRecord } from "../images/records.port.ts";
 import { registeredConfig, registeredManifest } from "../images/registered-image.ts";
 import type { Core } from "./core.ts";
-import { findContent, newReference, requireNameYet } from "./derive-image.ts";
+import { findContent, newReference, requireNameYet, storeDocument } from "./derive-image.ts";
 import { buildRootfs, type CallerFacts, workFor } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
@@ -99,19 +98,6 @@ const makeImage = async (context: RegisterContext): Promise<unknown> => {
   lease.hold(context.record.rootfsKey);
   requireNameYet(core, context.record, claim);
   return { root: manifest.digest };
-};
-
-const storeDocument = async (
-  core: Core,
-  bytes: Uint8Array,
-  { lease, signal }: { lease: ContentLease; signal: AbortSignal },
-): Promise<{ digest: Digest; size: number }> => {
-  const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}` as Digest;
-  lease.hold(digest);
-  const source = async function* (): AsyncGenerator<Uint8Array> {
-    yield bytes;
-  };
-  return core.content.ingest(source(), { expected: { digest, size: bytes.length }, signal });
 };
 
 const contentMissing = (reference: string, digest: string): KilnError =>

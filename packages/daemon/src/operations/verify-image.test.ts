@@ -5,6 +5,7 @@ import { test } from "node:test";
 import type { ImageVerification, OperationView } from "@kiln/protocol";
 import { fileFingerprint } from "@kiln/std/node";
 import { createRealArtifacts, flipByte, type RealArtifacts } from "./testing/real-artifacts.ts";
+import { beginRebuildImage } from "./rebuild-image.ts";
 import { beginVerifyImage } from "./verify-image.ts";
 
 const NOBODY = { idempotencyKey: null, caller: "" };
@@ -146,4 +147,26 @@ test("I11 a verify that is cancelled leaves nothing behind", async () => {
   assert.equal((await real.fake.ended(operation)).state, "cancelled");
   assert.deepEqual(await readdir(real.staging), []);
   assert.equal(real.core.leases.active, 0);
+});
+
+test("who asks again under a key gets the operation that it began, also when the image is gone by then", async () => {
+  await using real = await createRealArtifacts();
+  const { core, fake, image } = real;
+  const { reference } = image;
+  const key = (idempotencyKey: string) => ({ idempotencyKey, caller: "", credentials: {} });
+  const begins = [
+    () => beginVerifyImage(core, { reference }, key("one")),
+    () => beginRebuildImage(core, { reference, plainHttp: false }, key("two")),
+  ];
+  const begun: OperationView[] = [];
+  for (const one of begins) begun.push(await fake.ended(one()));
+  assert.deepEqual(
+    begun.map(({ state }) => state),
+    ["succeeded", "succeeded"],
+  );
+  core.images.removeImage(reference);
+  assert.deepEqual(
+    begins.map((one) => one().id),
+    begun.map(({ id }) => id),
+  );
 });

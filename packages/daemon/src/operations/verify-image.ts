@@ -1,8 +1,6 @@
 import { type ImageVerification, KilnError, type OperationView, type VerifyImage } from "@kiln/protocol";
-import type { ImageRecord } from "../images/records.port.ts";
-import { findImage } from "../images/reference.ts";
 import type { Core } from "./core.ts";
-import { type CallerFacts, workFor } from "./images.ts";
+import { type CallerFacts, requireImage, workFor } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { tellDamaged } from "./tell-damaged.ts";
@@ -15,13 +13,6 @@ export interface VerifyContext {
   digest: string | null;
 }
 
-/** Throws IMAGE_NOT_FOUND, REFERENCE_INVALID. */
-export const requireImage = (core: Core, text: string): ImageRecord => {
-  const record = findImage(text, core.images);
-  if (record === null) throw new KilnError("IMAGE_NOT_FOUND", `there is no image ${text}`, { object: text });
-  return record;
-};
-
 /**
  * Reads an image in full and compares its rootfs with what its layers give. It changes nothing. The operation has what
  * it found as its report, and fails with ARTIFACT_DAMAGED where that is not what it should be.
@@ -31,11 +22,14 @@ export const beginVerifyImage = (
   request: VerifyImage,
   { idempotencyKey, caller }: Omit<CallerFacts, "credentials">,
 ): OperationView => {
+  const idempotency = idempotencyKey === null ? null : { key: idempotencyKey, request };
+  const known = core.operations.recall("image.verify", idempotency);
+  if (known !== null) return known;
   const { reference } = requireImage(core, request.reference);
   return core.operations.beginSaga(
     {
       spec: { kind: "image.verify", key: reference, subject: reference, caller },
-      idempotency: idempotencyKey === null ? null : { key: idempotencyKey, request },
+      idempotency,
       saga: { name: VERIFY_SAGA.name, input: { reference } },
     },
     (operation, saga) => continueVerify(core, saga, operation),
