@@ -19,6 +19,8 @@ export interface EnsureDaemon {
 const START_TIMEOUT_MS = 20_000;
 const POLL_FIRST_MS = 10;
 const POLL_LAST_MS = 200;
+/** One that somebody has killed before it answered says nothing of the next; one that ends by itself does. */
+const MOST_KILLED = 2;
 
 /**
  * Resolves when a daemon answers in the home; starts one, detached, if none does. Any number of callers may do so at
@@ -40,6 +42,7 @@ const startDaemon = async (options: EnsureDaemon, socketPath: string): Promise<v
   const deadlineMs = clock.monotonicMs() + (options.timeoutMs ?? START_TIMEOUT_MS);
   let daemon = await DaemonProcess.spawn({ home, env, entry });
   let lastError: KilnError | null = null;
+  let killed = 0;
   for (let pauseMs = POLL_FIRST_MS; ; pauseMs = Math.min(POLL_LAST_MS, pauseMs * 2)) {
     if (await daemonAnswers(socketPath)) break;
     if (clock.monotonicMs() > deadlineMs) throw lastError ?? (await daemon.timeoutError(socketPath));
@@ -47,7 +50,8 @@ const startDaemon = async (options: EnsureDaemon, socketPath: string): Promise<v
     await clock.sleep(pauseMs, { signal });
     if (!ended || (await daemonAnswers(socketPath))) continue;
     const error = await daemon.error();
-    if (error.code !== "HOME_IN_USE") throw error;
+    killed += daemon.wasKilled ? 1 : 0;
+    if (error.code !== "HOME_IN_USE" && (!daemon.wasKilled || killed > MOST_KILLED)) throw error;
     // Another daemon holds the home: it is about to answer, or about to end and leave the home to the next one.
     lastError = error;
     await clock.sleep(POLL_LAST_MS, { signal });

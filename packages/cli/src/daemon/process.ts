@@ -56,6 +56,11 @@ export class DaemonProcess {
     return this.#spawnError !== null || this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
+  /** It has ended, and not by itself. */
+  get wasKilled(): boolean {
+    return this.#child.signalCode !== null;
+  }
+
   /** Lets the daemon be. */
   leave(): void {
     this.#child.removeAllListeners();
