@@ -6,6 +6,7 @@ import { readEntries } from "./directory.ts";
 import { Ext4ReadError } from "./errors.ts";
 import { INCOMPAT } from "./features.ts";
 import type { Features } from "./features.ts";
+import { I_BLOCK_AT } from "./inode.ts";
 import type { Ext4Inode } from "./inode.ts";
 import { inlineContent, inlineTarget, isInline } from "./inline.ts";
 import { replayJournal } from "./journal.ts";
@@ -13,7 +14,7 @@ import { DEFAULT_READ_LIMITS, MAX_SYMLINK_BYTES, Meter } from "./limits.ts";
 import type { ReadLimits } from "./limits.ts";
 import { Medium } from "./medium.ts";
 import type { ByteSource } from "./medium.ts";
-import { parseSuperblock, readSuperblock } from "./superblock.ts";
+import { parseSuperblock, readSuperblock, SUPERBLOCK_AT, SUPERBLOCK_BYTES } from "./superblock.ts";
 import type { Stretch } from "./sparse-file.ts";
 import type { Superblock } from "./superblock.ts";
 import { Volume } from "./volume.ts";
@@ -25,7 +26,6 @@ import type { Xattr } from "./xattr.ts";
 export const ROOT_INODE = 2;
 /** A symlink shorter than i_block lives in the inode. */
 const FAST_SYMLINK_BYTES = 60;
-const I_BLOCK_AT = 0x28;
 
 /**
  * An ext2, ext3 or ext4 file system of any origin, read without trust in it: whatever its bytes, each call ends in bounded time and memory
@@ -141,9 +141,6 @@ export class Ext4Reader {
     return target;
   }
 }
-
-const SUPERBLOCK_AT = 1024;
-const SUPERBLOCK_BYTES = 1024;
 
 /** The volume as it is once its journal has been replayed, which may have changed the superblock as well. */
 const recover = (source: ByteSource, stored: Superblock, limits: ReadLimits): Volume => {

@@ -6,7 +6,7 @@ import type { Features } from "./features.ts";
 import type { ReadLimits } from "./limits.ts";
 import type { ByteSource } from "./medium.ts";
 
-const AT_BYTE = 1024;
+export const SUPERBLOCK_AT = 1024;
 export const SUPERBLOCK_BYTES = 1024;
 const MAGIC = 0xef53;
 const CHECKSUM_CRC32C = 1;
@@ -147,8 +147,10 @@ export const parseSuperblock = (raw: Buffer, mediumBytes: number, limits: ReadLi
 
 /** Reads the primary superblock from the medium as it stands. Throws Ext4ReadError. */
 export const readSuperblock = (source: ByteSource, limits: ReadLimits): Superblock => {
-  if (source.sizeBytes < AT_BYTE + SUPERBLOCK_BYTES)
+  if (source.sizeBytes < SUPERBLOCK_AT + SUPERBLOCK_BYTES)
     throw new Ext4ReadError("NOT_EXT4", `a medium of ${source.sizeBytes} bytes holds no superblock`);
-  const bytes = source.read(AT_BYTE, SUPERBLOCK_BYTES);
+  const bytes = source.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES);
+  if (bytes.length !== SUPERBLOCK_BYTES)
+    throw new Ext4ReadError("MEDIUM", `the medium gave ${bytes.length} of the ${SUPERBLOCK_BYTES} bytes of the superblock`);
   return parseSuperblock(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), source.sizeBytes, limits);
 };
