@@ -12,6 +12,7 @@ import type { Core } from "./core.ts";
 import type { OperationContext } from "./operation.ts";
 import { guestSetup } from "./guest-setup.ts";
 import { OPERATION_LIMITS } from "./limits.ts";
+import { imageOfRootfs } from "./rebuildable.ts";
 import { MAIN_EXEC } from "./running-vms.ts";
 import { chooseStart, shapeOf, type StartPath, warmBehind } from "./start-path.ts";
 import type { Stopwatch } from "./stopwatch.ts";
@@ -40,10 +41,10 @@ interface Boot {
 /** Both whole and checked at this use (I7); the disk is made at the first start. */
 export const prepareFiles = async (core: Core, record: VmRecord, work: WorkOptions): Promise<VmFiles> => {
   const { signal } = work;
-  const image = core.images.getImage(record.image);
   const rootfs = core.images.getRootfs(record.rootfsKey);
   const isWhole = rootfs !== null && (await core.rootfsFiles.isWhole(rootfs, { signal }));
-  if (!isWhole && image?.rootfsKey === record.rootfsKey) await core.pipeline.ensureRootfs(image, work);
+  const image = isWhole ? null : await imageOfRootfs(core, record.rootfsKey, { vms: [record], signal });
+  if (image !== null) await core.pipeline.ensureRootfs(image, work);
   else if (!isWhole) {
     throw new KilnError("ARTIFACT_DAMAGED", `the rootfs of ${record.name} is missing or damaged, and its image ${record.image} is gone`, {
       ...{ object: record.name, hint: `pull ${record.image} again` },

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { KilnEvent, ScrubReport } from "@kiln/protocol";
 import type { KernelSets } from "../pipeline/artifacts.port.ts";
+import type { VmRecord } from "../vms/record.ts";
+import { prepareFiles } from "./boot-vm.ts";
 import type { Core } from "./core.ts";
 import { beginScrub, checkArtifact, listArtifacts } from "./scrub.ts";
 import { scrubSlowly } from "./scrub-slowly.ts";
@@ -98,6 +100,35 @@ test("I7 a damaged rootfs is found even if its record is read anew while the fil
   readAnew(real);
   await ensured;
   assert.ok((await readFile(rootfsPath)).equals(good), "no start is given the damaged one");
+});
+
+test("I7 a damaged rootfs of a VM is built again from the image that the VM was made from, when no name leads to that any more", async () => {
+  await using real = await createRealArtifacts();
+  const { image, rootfsPath } = real;
+  const { rootfsKey, reference } = image;
+  const record = { name: "box", image: reference, imageDigest: image.image.manifestDigest, rootfsKey } as unknown as VmRecord;
+  const vms = { list: () => [record] } as unknown as Core["vms"];
+  const core: Core = { ...real.core, vms, content: real.core.blobs as unknown as Core["content"] };
+  core.images.removeImage(reference);
+  const good = await readFile(rootfsPath);
+  const { signal } = new AbortController();
+  await flipByte(rootfsPath, 66 * 4096);
+  const artifact = (await listArtifacts(core)).find(({ kind }) => kind === "rootfs");
+  assert.ok(artifact !== undefined);
+  const checked = await checkArtifact(core, artifact, { signal, onRead: () => undefined });
+  assert.deepEqual([checked?.state, checked?.repair], ["damaged", "it was built again"]);
+  assert.ok((await readFile(rootfsPath)).equals(good));
+
+  // a start that comes first does the same
+  await flipByte(rootfsPath, 66 * 4096);
+  const nothingElse = new Error("the rootfs is there");
+  const disks = { prepare: () => Promise.reject(nothingElse) } as unknown as Core["disks"];
+  await assert.rejects(prepareFiles({ ...core, disks }, record, { signal }), nothingElse);
+  assert.ok((await readFile(rootfsPath)).equals(good));
+
+  await flipByte(rootfsPath, 66 * 4096);
+  await rm(real.layerPath(0));
+  await assert.rejects(prepareFiles({ ...core, disks }, record, { signal }), { code: "ARTIFACT_DAMAGED" });
 });
 
 test("I7 a kernel set with other bytes is forgotten and goes", async () => {

@@ -1,4 +1,5 @@
 import { asKilnError, type CheckedArtifact, type Digest, type OperationView, type ScrubReport } from "@kiln/protocol";
+import type { ImageRecord } from "../images/records.port.ts";
 import { isSameRootfs } from "../images/rootfs-record.ts";
 import type { Reading } from "../pipeline/checks.port.ts";
 import type { WorkContext } from "../pipeline/work.port.ts";
@@ -6,6 +7,7 @@ import type { Core } from "./core.ts";
 import { type CallerFacts, workFor } from "./images.ts";
 import { OPERATION_LIMITS } from "./limits.ts";
 import type { OperationContext } from "./operation.ts";
+import { imageOfRootfs } from "./rebuildable.ts";
 import { reportRepair } from "./report-repair.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { tellDamaged } from "./tell-damaged.ts";
@@ -86,20 +88,19 @@ const checkRootfs: Check = async (core, key, reading) => {
 
 /** In its place, so that no start finds it missing. */
 const buildAgain = async (core: Core, key: string, signal: AbortSignal): Promise<string> => {
-  const image = core.images.listImages().find((one) => one.rootfsKey === key);
-  if (image !== undefined) {
-    try {
+  let image: ImageRecord | null = null;
+  try {
+    image = await imageOfRootfs(core, key, { vms: core.vms.list(), signal });
+    if (image !== null) {
       await core.pipeline.ensureRootfs(image, { signal });
       return "it was built again";
-    } catch (error) {
-      signal.throwIfAborted();
-      core.journal.warn({ rootfs: key, error: asKilnError(error).message }, "a damaged rootfs could not be built again");
     }
+  } catch (error) {
+    signal.throwIfAborted();
+    core.journal.warn({ rootfs: key, error: asKilnError(error).message }, "a damaged rootfs could not be built again");
   }
   if (!core.leases.isHeld(key)) core.rootfsFiles.removeNow(key);
-  return image === undefined
-    ? "it is gone: no image has it"
-    : `it could not be built again: \`kiln image rebuild ${image.reference}\` says why`;
+  return image === null ? "it is gone: no image has it" : `it could not be built again: \`kiln image rebuild ${image.reference}\` says why`;
 };
 
 const checkKernel: Check = async (core, key, reading) => {
