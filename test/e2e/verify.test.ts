@@ -112,6 +112,7 @@ test("I7 a daemon reads what it keeps by itself: a damaged rootfs is built again
   await writeLayout(layout, [{ tag: "1", layers: ["one", "two"] }]);
   const reference = `oci:${layout}:1`;
   await home.ok("pull", reference);
+  await home.ok("image", "rebuild", reference); // a layout that is taken in is not built yet
   const path = await rootfsOf(home, reference);
   const good = await readFile(path);
   await flipByte(path, IN_DATA);
