@@ -217,7 +217,12 @@ const outcomeOf = ({ code, stderr }: Outcome): string => {
 
 const complaintsAboutOutcome = (cell: Cell, outcome: string, { stdout, stderr }: Outcome): string[] => {
   const { operation, action } = cell;
-  const expected = [FINISHED, ...(operation.mayEndWith ?? []), ...(action === "error" ? ["INTERNAL"] : [])];
+  const expected = [
+    FINISHED,
+    ...(operation.mayEndWith ?? []),
+    ...(operation.mightEndWith ?? []),
+    ...(action === "error" ? ["INTERNAL"] : []),
+  ];
   const complaints = expected.includes(outcome) ? [] : [`the command ended with ${outcome}: ${stderr}`];
   const isSilent = operation.prints === undefined || outcome !== FINISHED || stdout === operation.prints;
   return isSilent ? complaints : [...complaints, `its output was ${JSON.stringify(stdout)}`];
