@@ -27,11 +27,12 @@ export interface BuildRootfsOptions {
 }
 
 const openTarget = async (path: string): Promise<FileHandle> => {
-  const file = await inKilnsWords(() => open(path, constants.O_RDWR | constants.O_CREAT, 0o600));
-  const { size } = await file.stat();
-  if (size === 0) return file;
-  await file.close();
-  throw new KilnError("INTERNAL", `the staging file ${path} is not empty`, { object: path });
+  await using unusable = new AsyncDisposableStack();
+  const file = unusable.use(await inKilnsWords(() => open(path, constants.O_RDWR | constants.O_CREAT, 0o600)));
+  const { size } = await inKilnsWords(() => file.stat());
+  if (size > 0) throw new KilnError("INTERNAL", `the staging file ${path} is not empty`, { object: path });
+  unusable.move();
+  return file;
 };
 
 /** What a system call throws as a KilnError: DISK_FULL where it says so. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -38,6 +38,19 @@ test("a disk that cannot be, or is not wanted any more, leaves no file", async (
   });
   await assert.rejects(createEmptyDisk({ path, sizeBytes: GIB, uuid: UUID }, { signal: AbortSignal.abort() }), { code: "CANCELLED" });
   assert.ok(!existsSync(path));
+});
+
+test("a host without room for one more file is DISK_FULL", { skip: process.getuid?.() === 0 ? false : "needs root" }, async () => {
+  await using scratch = await scratchDirectory();
+  const full = join(scratch.path, "full");
+  await mkdir(full);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", full]);
+  try {
+    const creating = createEmptyDisk({ path: join(full, "disk"), sizeBytes: GIB, uuid: UUID }, { signal: never });
+    await assert.rejects(creating, { name: "KilnError", code: "DISK_FULL" });
+  } finally {
+    execFileSync("umount", [full]);
+  }
 });
 
 test("a file with content is never overwritten", async () => {

@@ -1,5 +1,6 @@
 import { constants } from "node:fs";
 import { open, rm } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { Ext4Error, writeEmptyExt4 } from "@kiln/formats/ext4";
 import { KilnError, asKilnError } from "@kiln/protocol/errors";
 import { diskIdentity } from "./identity.ts";
@@ -44,7 +45,8 @@ const check = (request: EmptyDiskRequest): void => {
 };
 
 /**
- * Writes a writable disk, an ext4 with a journal, whose directories for the overlay are empty: sparse, in milliseconds, synced when this returns. On failure or abort the file is gone.
+ * Writes a writable disk, an ext4 with a journal, whose directories for the overlay are empty: sparse, in milliseconds, synced when this
+ * returns. On failure or abort the file is gone.
  * Throws KilnError REQUEST_INVALID (size, label), DISK_FULL, CANCELLED.
  */
 export const createEmptyDisk = async (request: EmptyDiskRequest, options: { signal: AbortSignal }): Promise<void> => {
@@ -55,7 +57,7 @@ export const createEmptyDisk = async (request: EmptyDiskRequest, options: { sign
   throwIfAborted();
   check(request);
   await using undo = new AsyncDisposableStack();
-  await using file = await open(request.path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  await using file = await openDisk(request.path);
   const { size } = await file.stat();
   if (size !== 0) throw new KilnError("INTERNAL", `the file ${request.path} for a new disk is not empty`, { object: request.path });
   undo.defer(() => rm(request.path, { force: true }));
@@ -72,13 +74,21 @@ export const createEmptyDisk = async (request: EmptyDiskRequest, options: { sign
   undo.move();
 };
 
+const openDisk = async (path: string): Promise<FileHandle> => {
+  try {
+    return await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  } catch (error) {
+    throw asKilnError(error);
+  }
+};
+
 /** All at once: a start waits for it, and each by itself waits for a thread. Returns when none is under way any more. */
-const writeAll = async (file: Awaited<ReturnType<typeof open>>, writes: readonly Write[]): Promise<void> => {
+const writeAll = async (file: FileHandle, writes: readonly Write[]): Promise<void> => {
   const ends = await Promise.allSettled(writes.map(({ offset, bytes }) => writeWhole(file, bytes, offset)));
   for (const end of ends) if (end.status === "rejected") throw end.reason;
 };
 
-const writeWhole = async (file: Awaited<ReturnType<typeof open>>, bytes: Uint8Array, offset: number): Promise<void> => {
+const writeWhole = async (file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> => {
   for (let at = 0; at < bytes.length;) {
     const { bytesWritten } = await file.write(bytes, at, bytes.length - at, offset + at);
     at += bytesWritten;
