@@ -54,6 +54,31 @@ suite("content store", () => {
       await assert.rejects(store.open(digest), { code: "IMAGE_CONTENT_MISSING" });
     }));
 
+  test("I7 what is sent again takes the place of what a disk has damaged, and of nothing that is whole", () =>
+    withStore(async (store) => {
+      const bytes = randomBytes(12_345);
+      const expected = { digest: digestOf(bytes), size: bytes.length };
+      const path = store.path(expected.digest);
+      const sends = [
+        () => store.ingest(pieces(bytes), { expected, signal }),
+        () => store.ingest(pieces(bytes), { expected: { ...expected, size: null }, signal }),
+        () => store.ingestUnnamed(pieces(bytes), { lease, signal }),
+      ];
+      await store.ingest(pieces(bytes), { expected, signal });
+      for (const send of sends) {
+        const { ino } = await stat(path);
+        assert.deepEqual(await send(), { digest: expected.digest, size: 12_345 });
+        assert.equal((await stat(path)).ino, ino, "it was whole");
+        for (const damaged of [Buffer.from(bytes).fill(0, 7, 8 + 7), bytes.subarray(1)]) {
+          await chmod(path, 0o644);
+          await writeFile(path, damaged);
+          await send();
+          assert.deepEqual(await readFile(path), bytes);
+          assert.equal((await stat(path)).mode & 0o777, 0o444);
+        }
+      }
+    }));
+
   test("I15 other bytes, too few and too many are refused and leave nothing", () =>
     withStore(async (store) => {
       const bytes = randomBytes(5000);

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { link, lstat, mkdir, open, opendir, rm, type FileHandle } from "node:fs/promises";
+import { link, lstat, mkdir, open, opendir, rename, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { type Digest, digestHex, errnoOf, isDigest, KilnError } from "@kiln/protocol";
 import { randomHex, systemRandom } from "@kiln/std";
@@ -50,7 +50,7 @@ export class ContentStore implements ContentShelf {
     const { expected, signal, isSparse = false } = options;
     const present = await this.stat(expected.digest);
     const intake = new Intake(source, expected, signal);
-    if (present !== null && (expected.size ?? present.size) === present.size) {
+    if (present !== null && (expected.size ?? present.size) === present.size && (await this.#isStillWhole(expected.digest, signal))) {
       await intake.drain();
       return present;
     }
@@ -62,7 +62,7 @@ export class ContentStore implements ContentShelf {
         target: this.path(expected.digest),
         stagingDir: this.#stagingDir,
         mode: BLOB_MODE,
-        // what is there under this name with another size is damaged
+        // what is there under this name is damaged
         ifExists: present === null ? "keep" : "replace",
         signal,
         write: async (file) => void (await intake.writeTo(file, this.#room(expected.digest))),
@@ -90,7 +90,8 @@ export class ContentStore implements ContentShelf {
       const [info] = infos;
       if (info === undefined) throw new KilnError("INTERNAL", "a blob was published without having been read");
       options.lease.hold(info.digest);
-      await linkUnlessThere(staged, this.path(info.digest));
+      const isNew = await linkUnlessThere(staged, this.path(info.digest));
+      if (!isNew && !(await this.#isStillWhole(info.digest, options.signal))) await rename(staged, this.path(info.digest));
       await fsyncDirectory(this.#directory);
       return info;
     });
@@ -136,6 +137,16 @@ export class ContentStore implements ContentShelf {
     const hash = createHash("sha256");
     for await (const chunk of content.stream(options)) hash.update(chunk);
     return digestOf(hash) === digest;
+  }
+
+  /** For what is sent again: a blob that a disk has damaged gives way to it. */
+  async #isStillWhole(digest: Digest, signal: AbortSignal): Promise<boolean> {
+    try {
+      return await this.verify(digest, { signal });
+    } catch (error) {
+      if (error instanceof KilnError && (error.code === "IMAGE_CONTENT_MISSING" || error.code === "ARTIFACT_DAMAGED")) return false;
+      throw error;
+    }
   }
 
   async remove(digest: Digest): Promise<boolean> {
@@ -269,11 +280,13 @@ const readChunks = async function* (file: FileHandle, size: number, signal: Abor
   }
 };
 
-const linkUnlessThere = async (from: string, to: string): Promise<void> => {
+const linkUnlessThere = async (from: string, to: string): Promise<boolean> => {
   try {
     await link(from, to);
+    return true;
   } catch (error) {
     if (!hasCode(error, "EEXIST")) throw error;
+    return false;
   }
 };
 
