@@ -7,9 +7,11 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { type BundleManifest, BUNDLE_VERSION, imageExecution } from "@kiln/protocol";
+import { encodeEntry } from "@kiln/formats/tar";
 import { ContentStore } from "../content-store.ts";
+import { BUNDLE_LIMITS } from "./entries.ts";
 import { readBundle } from "./read-bundle.ts";
-import { writeBundle } from "./write-bundle.ts";
+import { fewer, writeBundle } from "./write-bundle.ts";
 
 const never = new AbortController().signal;
 const MIB = 2 ** 20;
@@ -186,6 +188,25 @@ describe("a bundle", () => {
     const changed = Buffer.from(tar);
     changed.write("9", at); // the first stretch is longer than what is stored
     await refused(inPieces(zstdCompressSync(changed)), /sparse/);
+  });
+
+  test("names no more stretches than a tar's map may have: the shortest holes are packed instead", () => {
+    const at = (offset: number, length = 65_536) => ({ offset: offset * 65_536, length });
+    const segments = [at(0), at(2), at(6), at(20, 5), at(22)];
+    assert.deepEqual(fewer(segments, 5), segments);
+    assert.deepEqual(fewer(segments, 4), [at(0, 3 * 65_536), at(6), at(20, 5), at(22)]);
+    assert.deepEqual(fewer(segments, 3), [at(0, 3 * 65_536), at(6), at(20, 3 * 65_536)]);
+    assert.deepEqual(fewer(segments, 2), [at(0, 7 * 65_536), at(20, 3 * 65_536)]);
+    assert.deepEqual(fewer(segments, 1), [at(0, 23 * 65_536)]);
+    assert.deepEqual(fewer([], 1), []);
+    const all = Array.from({ length: 2 ** 18 + 1 }, (_, index) => at(2 * index));
+    const entry = { type: "file" as const, path: "rootfs.ext4", linkPath: "", mode: 0o644, uid: 0, gid: 0, sizeBytes: 2 ** 36 };
+    const rest = { modifiedAt: { seconds: 0, nanoseconds: 0 }, deviceMajor: 0, deviceMinor: 0, xattrs: new Map<never, never>() };
+    assert.ok(
+      encodeEntry({ ...entry, ...rest, segments: fewer(all.slice(0, BUNDLE_LIMITS.segments), BUNDLE_LIMITS.segments) }).length > MIB,
+    );
+    assert.throws(() => encodeEntry({ ...entry, ...rest, segments: all.slice(0, BUNDLE_LIMITS.segments + 1) }), { code: "LIMIT" });
+    assert.equal(fewer(all, BUNDLE_LIMITS.segments).length, 1);
   });
 
   test("is not written of a file that is not what was published", async () => {

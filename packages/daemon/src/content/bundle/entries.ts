@@ -17,6 +17,8 @@ export const BUNDLE_LIMITS = {
   readBytes: 2 ** 18,
   /** Shorter stretches of zeros are packed, which costs less than naming them. */
   holeBytes: 2 ** 16,
+  /** Stretches of data: a tar's map has 2^18 at most, and one that ends in a hole names that too. */
+  segments: 2 ** 18 - 1,
   /** Largest zstd window (2^27 is 128 MiB), the limit of the zstd tool itself. */
   zstdWindowLog: 27,
   /** zstd's own default: a rootfs is packed as fast as a disk writes. */

@@ -52,10 +52,26 @@ const findData = async (file: FileHandle, { rootfs, reference }: BundleManifest,
     if (length < buffer.length) break;
   }
   const digest = `sha256:${hash.digest("hex")}`;
-  if (digest === rootfs.digest && offset === rootfs.sizeBytes) return segments;
+  if (digest === rootfs.digest && offset === rootfs.sizeBytes) return fewer(segments, BUNDLE_LIMITS.segments);
   throw new KilnError("ARTIFACT_DAMAGED", `the rootfs of ${reference} reads as ${digest}, and was published as ${rootfs.digest}`, {
     ...{ object: reference, hint: "build it again: `kiln image rebuild`" },
   });
+};
+
+/** No more of them than a tar's map may have: where there are, short holes are packed as the zeros that they are. The same file gives the same ones. */
+export const fewer = (segments: Segment[], limit: number): Segment[] => {
+  let found = segments;
+  for (let holeBytes: number = BUNDLE_LIMITS.holeBytes; found.length > limit; holeBytes *= 2) {
+    const joined: Segment[] = [];
+    for (const next of found) {
+      const last = joined.at(-1);
+      if (last !== undefined && next.offset - last.offset - last.length <= holeBytes)
+        joined[joined.length - 1] = { offset: last.offset, length: next.offset + next.length - last.offset };
+      else joined.push(next);
+    }
+    found = joined;
+  }
+  return found;
 };
 
 /** Grows the last one where the next begins at its end. */
