@@ -69,6 +69,8 @@ export class Database implements Disposable {
     this.events = new EventJournal(clock);
     try {
       this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");
+      // environments hold secrets: what is deleted is overwritten with zeros, and the log of writes goes when the daemon ends
+      this.#connection.exec("PRAGMA secure_delete = ON");
       this.#migrate(path);
     } catch (error) {
       this.#connection.close();
