@@ -13,14 +13,15 @@ import { FIXED } from "./findings.ts";
 import { TARGETS } from "./targets/index.ts";
 
 const SECONDS = 2;
+/** Always the same, so that a change is what makes it fail; other seeds are what `npm run fuzz` is for. */
+const SEED = 20_261_121;
 
 suite("fuzzing", () => {
   for (const target of Object.keys(TARGETS)) {
     test(`the corpus of ${target}, and what ${SECONDS} seconds make of it, show nothing`, { timeout: 300_000 }, async () => {
-      const seed = Date.now() % 2 ** 31;
-      const { findings, summary } = await runSession({ target, seed, seconds: SECONDS, only: [], grow: false });
+      const { findings, summary } = await runSession({ target, seed: SEED, seconds: SECONDS, only: [], grow: false });
       const told = findings.map(({ kind, message, input }) => `${kind}: ${message}\nin base64: ${input}`);
-      assert.deepEqual(told, [], `--seed ${seed}`);
+      assert.deepEqual(told, [], `--seed ${SEED}`);
       assert.ok(summary.executions > 0 && summary.features > 50, `${summary.executions} executions, ${summary.features} features`);
       assert.ok(summary.accepted > 0, "something is accepted, so that more than refusals are looked at");
     });

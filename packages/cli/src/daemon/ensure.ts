@@ -19,8 +19,11 @@ export interface EnsureDaemon {
 const START_TIMEOUT_MS = 20_000;
 const POLL_FIRST_MS = 10;
 const POLL_LAST_MS = 200;
-/** One that somebody has killed before it answered says nothing of the next; one that ends by itself does. */
-const MOST_KILLED = 2;
+/**
+ * One that somebody has killed before it answered says nothing of the next; one that ends by itself does. Only once: a daemon
+ * that an operation kills each time gives that up after a few (`RESUMES`), and they are not all for one client.
+ */
+const MOST_KILLED = 1;
 
 /**
  * Resolves when a daemon answers in the home; starts one, detached, if none does. Any number of callers may do so at
