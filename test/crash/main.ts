@@ -8,6 +8,8 @@ import { renderPage } from "./page.ts";
 import { createStage } from "./stage.ts";
 
 const PAGE = join(import.meta.dirname, "../../docs/crash-matrix.md");
+/** To look at. */
+const RED_PAGE = join(import.meta.dirname, "../../.cache/crash-matrix.md");
 const say = (text: string): void => void process.stderr.write(`crash-matrix: ${text}\n`);
 
 const report = ({ cell, outcome, complaints }: CellResult): void => {
@@ -33,7 +35,7 @@ const main = async (signal: AbortSignal): Promise<void> => {
   const bad = results.filter(({ complaints }) => complaints.length > 0).length;
   say(`${results.length - bad} of ${results.length} are green, in ${Math.round((performance.now() - begun) / 1000)} s`);
   if (bad + complaints.length + allowances.length > 0) process.exitCode = 1;
-  else if (isWhole) await writeFile(PAGE, renderPage(points, results));
+  if (isWhole) await writeFile(process.exitCode === 1 ? RED_PAGE : PAGE, renderPage(points, results));
 };
 
 const interrupt = new AbortController();

@@ -46,6 +46,8 @@ export interface CrashOperation {
 
 /** The fake driver's VMs start from snapshots only where that is said. */
 const PREBOOT = { KILN_PREBOOT: "on" };
+/** What a daemon takes up at once and without a wait it meets again before a client can have asked it, and dies of again. */
+const DIES_AGAIN: readonly ErrorCode[] = ["DAEMON_UNREACHABLE"];
 const VM = ["--disk", "64m", BASE, "--"];
 
 const create = async (home: TestHome, name: string, ...command: string[]): Promise<void> => {
@@ -246,27 +248,30 @@ export const OPERATIONS: readonly CrashOperation[] = [
   },
   { name: "pull oci:", command: ({ layout }) => ["pull", layout] },
   { name: "load", command: ({ archive }) => ["load", "-i", archive, "--name", "loaded"] },
-  { name: "image verify", prepare: buildBase, command: () => ["image", "verify", BASE] },
-  { name: "image rebuild", prepare: buildBase, command: () => ["image", "rebuild", BASE] },
+  { name: "image verify", prepare: buildBase, command: () => ["image", "verify", BASE], mightEndWith: DIES_AGAIN },
+  { name: "image rebuild", prepare: buildBase, command: () => ["image", "rebuild", BASE], mightEndWith: DIES_AGAIN },
   {
     name: "image rebuild, blob damaged",
     prepare: damageBlob,
     command: ({ remote }) => ["image", "rebuild", remote.fresh],
     only: { points: /^(image\.rebuild|publish|record\.saga)\./, reason: "it is a rebuild but for the blob that it fetches again" },
+    mightEndWith: DIES_AGAIN,
   },
-  { name: "scrub", prepare: damageBase, command: () => ["scrub"] },
+  { name: "scrub", prepare: damageBase, command: () => ["scrub"], mightEndWith: DIES_AGAIN },
   { name: "tag", command: () => ["tag", BASE, "other:latest"] },
   {
     name: "image register",
     command: ({ fileSystem }) => ["image", "register", fileSystem, "--name", "made:1"],
+    mightEndWith: DIES_AGAIN,
   },
   {
     name: "image register --replace",
     prepare: (home) => home.ok("tag", BASE, "made:1").then(() => undefined),
     command: ({ fileSystem }) => ["image", "register", fileSystem, "--name", "made:1", "--replace"],
     only: { points: /^(image|record\.image)\./, reason: "it is a register but for the name that it takes" },
+    mightEndWith: DIES_AGAIN,
   },
-  { name: "image import", command: ({ bundle }) => ["image", "import", bundle, "--name", "made:1"] },
+  { name: "image import", command: ({ bundle }) => ["image", "import", bundle, "--name", "made:1"], mightEndWith: DIES_AGAIN },
   {
     name: "image export",
     command: ({ root }) => ["image", "export", "-q", "-o", `${root}/out.kiln`, BASE],
@@ -276,11 +281,12 @@ export const OPERATIONS: readonly CrashOperation[] = [
     name: "image promote",
     prepare: (home) => writeUpper(home, "web"),
     command: () => ["image", "promote", "web", "--name", "made:1"],
+    mightEndWith: DIES_AGAIN,
   },
   {
     name: "image customize",
     command: () => ["image", "customize", BASE, "--run", "echo hello", "--name", "made:1"],
-    mightEndWith: ["VM_DIED"],
+    mightEndWith: ["VM_DIED", ...DIES_AGAIN],
   },
   { name: "rmi", command: () => ["rmi", BASE], again: ["rmi", "-f", BASE] },
   {
