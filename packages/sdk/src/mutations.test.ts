@@ -19,8 +19,17 @@ test("every mutation of the API is one of the SDK's, and carries an idempotency 
   await using stub = await StubDaemon.listen();
   const index = Buffer.from("{}");
   const digest = `sha256:${createHash("sha256").update(index).digest("hex")}`;
+  const file = {
+    sizeBytes: index.length,
+    open: async function* () {
+      yield index;
+    },
+  };
   let imports = 0;
   stub.on("POST", /./, () => ({ json: anOperation() }));
+  stub.on("POST", "/v1/bundles", () => ({
+    json: { reference: "a", platform: "linux/amd64", config: {}, rootfs: { digest, sizeBytes: 2 } },
+  }));
   stub.on("DELETE", /./, () => ({ json: anOperation() }));
   stub.on("PUT", /./, () => ({ json: {}, status: 201 }));
   stub.on("POST", "/v1/images/import", () =>
@@ -32,6 +41,13 @@ test("every mutation of the API is one of the SDK's, and carries an idempotency 
   await kiln.kernels.warm();
   await kiln.images.pull("a");
   await kiln.images.tag("a", "b");
+  await kiln.images.promote("web", { name: "b" });
+  await kiln.images.customize("a", { name: "b", run: ["true"] });
+  await kiln.images.register(file, { name: "b" });
+  await kiln.images.import(file);
+  await kiln.images.verify("a");
+  await kiln.images.rebuild("a");
+  await kiln.scrub();
   await kiln.images.remove("a");
   await kiln.images.importLayout({ reference: "oci:a", tag: null, index, readBlob: () => assert.fail("only the index is missing") });
   await kiln.vms.create({ image: "a" });

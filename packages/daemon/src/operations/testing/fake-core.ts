@@ -48,6 +48,7 @@ import { Operations } from "../operations.ts";
 import { OpenPorts } from "../ports.ts";
 import { findInterrupted, forgiveResumes, resumeOperations } from "../resume-operations.ts";
 import { RunningVms } from "../running-vms.ts";
+import type { VmLog } from "../../vms/log.port.ts";
 import type { VmNetworks } from "../../vms/network.port.ts";
 import type { SagaRecord } from "../saga/saga.ts";
 import { fakeArtifacts, fakeChecks } from "./fake-checks.ts";
@@ -209,7 +210,7 @@ const composeFake = (parts: {
     events: new SqliteEventLog(database),
     images: artifacts,
     kernels: artifacts,
-    logs: new FileLogs((id) => disks.directory(id)),
+    logs: owned.use(new OwnedLogs((id) => disks.directory(id))),
     ...{ driver, agent, networks: NO_NETWORKS, pool: createPool(root, options, stopping) },
     running: new RunningVms(),
     ports: new OpenPorts(new SocketForwarder({ clock })),
@@ -218,6 +219,27 @@ const composeFake = (parts: {
   };
   return { core, composeWork };
 };
+
+/** A daemon that has crashed holds no file; one that is none would, where it was in the middle of something. */
+class OwnedLogs extends FileLogs implements AsyncDisposable {
+  readonly #begun: VmLog[] = [];
+
+  override async begin(id: VmId): Promise<VmLog> {
+    const log = await super.begin(id);
+    this.#begun.push(log);
+    return log;
+  }
+
+  override async open(id: VmId): ReturnType<FileLogs["open"]> {
+    const log = await super.open(id);
+    if (log !== null) this.#begun.push(log);
+    return log;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#begun.map((log) => log.close()));
+  }
+}
 
 const HELPER = join(import.meta.dirname, "../../../../../.cache/agent/kiln-descriptors");
 const NOT_AGAIN_MS = 60_000;
