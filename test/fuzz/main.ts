@@ -59,7 +59,14 @@ const rows: Row[] = [];
 for (const name of Object.keys(TARGETS).filter((one) => positionals.length === 0 || positionals.includes(one))) {
   const target = await TARGETS[name]?.();
   if (target === undefined) continue;
-  const { findings, summary } = await runSession({ target: name, seed, seconds, only: [], grow: values.grow === true });
+  const { findings, summary } = await runSession({
+    target: name,
+    seed,
+    seconds,
+    maxExecutions: null,
+    only: [],
+    grow: values.grow === true,
+  });
   const { executions, accepted, features } = summary;
   const perSecond = Math.round(executions / Math.max(summary.cpuSeconds, 0.001));
   say(`${name}: ${executions} executions, ${perSecond} a second of CPU, ${accepted} accepted, ${features} features; --seed ${seed}`);

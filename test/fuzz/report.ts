@@ -41,7 +41,7 @@ Each target is one parser of what comes with an image. A process of its own is f
 (\`test/fuzz/corpus\`), and a watchdog beside it looks at its CPU time and memory: hanging, growing beyond 768 MiB, crashing, being slower than
 2 s and throwing anything but the format's own error are findings. An input that takes a branch which none before it has taken joins the
 corpus of the run. Everything follows from the seed and the corpus, but for where the clock ends a run. \`npm test\` replays every corpus and
-fuzzes each target for two seconds.
+makes 150 inputs more for each target, always the same ones.
 
 ## The last long run
 

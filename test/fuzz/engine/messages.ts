@@ -4,6 +4,8 @@ export interface Job {
   readonly seed: number;
   /** By the clock; 0: the corpus is only replayed. */
   readonly seconds: number;
+  /** And at most so many inputs; null: as many as the time allows. */
+  readonly maxExecutions: number | null;
   readonly scratch: string;
   /** Whether to look at the end for inputs that are worth keeping. */
   readonly grow: boolean;

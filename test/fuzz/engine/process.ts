@@ -40,11 +40,15 @@ class Campaign {
       this.#attempts.sawNew();
       this.#inputs.push(input);
     }
-    const { seconds } = this.#job;
+    const { seconds, maxExecutions } = this.#job;
     const began = performance.now();
     const cpu = process.cpuUsage();
     const before = this.#attempts.executions;
-    while (performance.now() - began < seconds * 1000 && this.#found.size < FUZZ_LIMITS.findings) await this.#step();
+    const goesOn = (): boolean =>
+      performance.now() - began < seconds * 1000 &&
+      this.#attempts.executions - before < (maxExecutions ?? Infinity) &&
+      this.#found.size < FUZZ_LIMITS.findings;
+    while (goesOn()) await this.#step();
     const took = (performance.now() - began) / 1000;
     const { user, system } = process.cpuUsage(cpu);
     const cpuSeconds = (user + system) / 1e6;
