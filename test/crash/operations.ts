@@ -286,6 +286,7 @@ export const OPERATIONS: readonly CrashOperation[] = [
   {
     name: "image customize",
     command: () => ["image", "customize", BASE, "--run", "echo hello", "--name", "made:1"],
+    isSlow: true,
     mightEndWith: ["VM_DIED", ...DIES_AGAIN],
   },
   { name: "rmi", command: () => ["rmi", BASE], again: ["rmi", "-f", BASE] },
