@@ -48,7 +48,7 @@ export const benchRootfsContent = async (): Promise<Figure> =>
     name: "rootfs.content",
     subject: await subjectOf(await manyBytes({ signal }), (stage) => stage.contentBytes >= 2 ** 31),
     description: "2 GiB of content",
-    rounds: { all: 3, peers: 1 },
+    rounds: { all: 2, peers: 1 },
   });
 
 /** 200,000 files and directories, in five layers. */
@@ -57,7 +57,7 @@ export const benchRootfsFiles = async (): Promise<Figure> =>
     name: "rootfs.files",
     subject: await subjectOf(await manyFiles({ signal }), (stage) => stage.entries >= 200_000),
     description: "200,000 small files",
-    rounds: { all: 3, peers: 1 },
+    rounds: { all: 2, peers: 1 },
   });
 
 const subjectOf = async (
