@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { imagePlace, PLACE_HEAD_BYTES } from "@kiln/formats/ext4";
 import { type Digest, KilnError } from "@kiln/protocol";
 import { type FileFingerprint, randomHex, systemRandom } from "@kiln/std";
-import { hasCode } from "@kiln/std/node";
+import { hasCode, readPiece } from "@kiln/std/node";
 import type { ResolvedImage } from "../images/ports.ts";
 import { hashFile } from "./known-files.ts";
 import { CONTENT_LIMITS } from "./limits.ts";
@@ -74,15 +74,4 @@ const differingOffset = async (one: FileHandle, other: FileHandle, signal: Abort
     if (read === 0) return null;
     at += read;
   }
-};
-
-/** Whole, unless the file ends in it. */
-const readPiece = async (file: FileHandle, buffer: Buffer, position: number): Promise<number> => {
-  let filled = 0;
-  while (filled < buffer.length) {
-    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, position + filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return filled;
 };

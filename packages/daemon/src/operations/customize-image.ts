@@ -8,7 +8,16 @@ import type { ImageRecord } from "../images/records.port.ts";
 import type { WorkContext } from "../pipeline/work.port.ts";
 import { BuilderVm } from "./builder-vm.ts";
 import { type Core, nowIso } from "./core.ts";
-import { findContent, newReference, packWritten, requireBase, requireNameYet, requireStopped, storeDerived } from "./derive-image.ts";
+import {
+  findContent,
+  newReference,
+  packWritten,
+  PUBLISH_STEPS,
+  requireBase,
+  requireNameYet,
+  requireStopped,
+  storeDerived,
+} from "./derive-image.ts";
 import { buildRootfs, type CallerFacts, fetchImage, sourceRequest, workFor } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { OutputTail } from "./output-tail.ts";
@@ -234,18 +243,7 @@ export const CUSTOMIZE_SAGA: Saga<CustomizeContext> = {
   steps: [
     { name: "base", run: fetchBase, resume: takeUpBase },
     { name: "commands", run: ensureCustomized, resume: async (context) => void (await ensureCustomized(context)) },
-    {
-      name: "rootfs",
-      run: async ({ core, operation, record }) => {
-        if (record !== null) await buildRootfs(core, record, workFor(operation));
-      },
-    },
-    {
-      name: "name",
-      run: async ({ core, input, record }) => {
-        if (record !== null) await core.pipeline.publishImage(record, input.claim);
-      },
-    },
+    ...PUBLISH_STEPS,
   ],
 };
 

@@ -9,6 +9,9 @@ import { canonicalReference, parseImageReference } from "../images/reference.ts"
 import { STARTABLE_STATES, type VmRecord } from "../vms/record.ts";
 import { LIVE_STATES } from "../vms/states.ts";
 import type { Core } from "./core.ts";
+import { buildRootfs, workFor } from "./images.ts";
+import type { OperationContext } from "./operation.ts";
+import type { SagaStep } from "./saga/saga.ts";
 
 export type WrittenLayer = Omit<ImageLayer, "mediaType" | "format">;
 
@@ -114,3 +117,27 @@ export const storeDocument = async (core: Core, bytes: Uint8Array, { lease, sign
 /** Said before anything long is done for a name that cannot be had; it is decided again where the image gets it. Throws IMAGE_NAME_CONFLICT. */
 export const requireNameYet = (core: Core, record: ImageRecord, claim: NameClaim): void =>
   requireName(core.images.getImage(record.reference), record, claim);
+
+interface PublishContext {
+  readonly core: Core;
+  readonly operation: OperationContext;
+  readonly input: { readonly claim: NameClaim };
+  /** null: an earlier daemon has published it. */
+  readonly record: ImageRecord | null;
+}
+
+/** How each saga ends that makes an image: it gets its name once it is whole (I43). */
+export const PUBLISH_STEPS: readonly SagaStep<PublishContext>[] = [
+  {
+    name: "rootfs",
+    run: async ({ core, operation, record }) => {
+      if (record !== null) await buildRootfs(core, record, workFor(operation));
+    },
+  },
+  {
+    name: "name",
+    run: async ({ core, input, record }) => {
+      if (record !== null) await core.pipeline.publishImage(record, input.claim);
+    },
+  },
+];

@@ -4,9 +4,18 @@ import type { ContentLease } from "../images/ports.ts";
 import type { ImageRecord } from "../images/records.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import type { Core } from "./core.ts";
-import { newReference, packWritten, requireBase, requireNameYet, requireStopped, storeDerived, type WrittenLayer } from "./derive-image.ts";
+import {
+  newReference,
+  packWritten,
+  PUBLISH_STEPS,
+  requireBase,
+  requireNameYet,
+  requireStopped,
+  storeDerived,
+  type WrittenLayer,
+} from "./derive-image.ts";
 import { getVm } from "./find-vm.ts";
-import { buildRootfs, type CallerFacts, workFor } from "./images.ts";
+import type { CallerFacts } from "./images.ts";
 import type { OperationContext } from "./operation.ts";
 import { runSaga, type Saga, type SagaRecord } from "./saga/saga.ts";
 import { sweepUnused } from "./sweep.ts";
@@ -117,20 +126,5 @@ const takeUpImage = async (context: PromoteContext): Promise<void> => void (awai
 export const PROMOTE_SAGA: Saga<PromoteContext> = {
   name: "image.promote",
   onFailure: "undo",
-  steps: [
-    { name: "layer", run: readVm, resume: takeUpLayer },
-    { name: "image", run: makeImage, resume: takeUpImage },
-    {
-      name: "rootfs",
-      run: async ({ core, operation, record }) => {
-        if (record !== null) await buildRootfs(core, record, workFor(operation));
-      },
-    },
-    {
-      name: "name",
-      run: async ({ core, input, record }) => {
-        if (record !== null) await core.pipeline.publishImage(record, input.claim);
-      },
-    },
-  ],
+  steps: [{ name: "layer", run: readVm, resume: takeUpLayer }, { name: "image", run: makeImage, resume: takeUpImage }, ...PUBLISH_STEPS],
 };

@@ -5,7 +5,7 @@ import type { ContentLeases } from "../images/leases.ts";
 import type { ImageRecord, ImageStore, RootfsRecord } from "../images/records.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
 import type { ArtifactReader, ComparedRootfs, ReadFile, RootfsChecks } from "./checks.port.ts";
-import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
+import { type JoinedWork, type WorkContext, type WorkOptions, watchOf } from "./work.port.ts";
 
 interface ImageCheckParts {
   readonly work: JoinedWork;
@@ -155,9 +155,3 @@ const counting = (context: Pick<WorkContext, "report">, total: number): ((bytes:
     context.report({ done, total: Math.max(done, total), unit: "bytes" });
   };
 };
-
-const watchOf = (context: WorkContext) => ({
-  signal: context.signal,
-  onPhase: (name: string) => context.phase(name),
-  onProgress: (progress: { done: number; total: number | null; unit: string }) => context.report(progress),
-});

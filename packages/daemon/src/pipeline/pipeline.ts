@@ -13,7 +13,7 @@ import type { KernelRecord, KernelStore } from "../kernels/records.port.ts";
 import type { Checkpoint } from "./checkpoints.ts";
 import type { ImageContent, KernelSets, RootfsFiles } from "./artifacts.port.ts";
 import { shareBlob } from "./share-blob.ts";
-import type { JoinedWork, WorkContext, WorkOptions } from "./work.port.ts";
+import { type JoinedWork, type WorkContext, type WorkOptions, watchOf } from "./work.port.ts";
 
 export interface PipelineParts {
   readonly work: JoinedWork;
@@ -128,7 +128,7 @@ export class Pipeline {
   ): Promise<ImageRecord> {
     const { reference, platform, credentials, plainHttp } = wanted;
     using lease = this.#parts.leases.begin(context.operation);
-    const request = { ...buildOptions(context), credentials, plainHttp };
+    const request = { ...watchOf(context), credentials, plainHttp };
     const before = this.#parts.images.getImage(reference);
     const present = await find();
     // a name that leads where it led costs one question, and nothing is fetched
@@ -209,7 +209,7 @@ export class Pipeline {
             });
           }
           await checkpoint("rootfs.begun");
-          const built = await rootfsFiles.build(image.image, key, buildOptions(context));
+          const built = await rootfsFiles.build(image.image, key, watchOf(context));
           const record: RootfsRecord = { key, ...built, createdAt: new Date(clock.now()).toISOString() };
           await checkpoint("rootfs.published");
           images.putRootfs(record);
@@ -239,7 +239,7 @@ export class Pipeline {
         },
         make: async (context) => {
           await checkpoint("kernel.begun");
-          const record = await kernelSets.build(buildOptions(context));
+          const record = await kernelSets.build(watchOf(context));
           await checkpoint("kernel.published");
           kernels.putKernel(record);
           return record;
@@ -274,9 +274,3 @@ const notFound = (reference: string, other: ImageRecord | null, wanted: { platfo
   const why = wanted.pull === "never" ? "it is not to be pulled" : "it comes from a file that is not at hand";
   return new KilnError("IMAGE_NOT_FOUND", `there is no image ${reference}, and ${why}`, { object: reference });
 };
-
-const buildOptions = (context: WorkContext) => ({
-  signal: context.signal,
-  onPhase: (name: string) => context.phase(name),
-  onProgress: (progress: { done: number; total: number | null; unit: string }) => context.report(progress),
-});

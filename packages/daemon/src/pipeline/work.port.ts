@@ -40,6 +40,13 @@ export interface WorkOptions {
   readonly onProgress?: ((progress: WorkProgress) => void) | undefined;
 }
 
+/** How work is watched by those who know phases and progress, but nothing of operations. */
+export const watchOf = (context: WorkContext) => ({
+  signal: context.signal,
+  onPhase: (name: string) => context.phase(name),
+  onProgress: (progress: Progress) => context.report(progress),
+});
+
 /** Work that is done once for all who want it, and is an operation that people can see. */
 export interface JoinedWork {
   /** The operation that whoever asks for this work now would join; null where there is none. */

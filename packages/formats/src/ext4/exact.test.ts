@@ -8,7 +8,7 @@ import { TarError } from "../tar/index.ts";
 import { buildTar } from "../tar/tar-writer.fixture.ts";
 import type { TarSpec } from "../tar/tar-writer.fixture.ts";
 import { Ext4Error } from "./index.ts";
-import { assertClean, buildImage, listTree, skipMount, withMount, withScratch } from "./image.fixture.ts";
+import { acl, assertClean, buildImage, listTree, skipMount, withMount, withScratch } from "./image.fixture.ts";
 
 /** Builds and mounts one layer; `look` sees the mounted root. */
 const mounted = (specs: readonly TarSpec[], look: (root: string) => void): void =>
@@ -192,18 +192,6 @@ test("attributes fill the room in the inode and a block to the last byte, and on
   refuses([{ path: "f", xattrs: { "user.a": value(FITS_INODE), "user.b": value(FITS_BLOCK), "user.c": "" } }], "XATTR_TOO_LARGE");
   refuses([{ path: "f", xattrs: { [`user.${value(251)}`]: "v" } }], "XATTR_TOO_LARGE");
 });
-
-/** As programs see one: tag, permissions, id. */
-const acl = (...entries: readonly (readonly [tag: number, permissions: number, id?: number])[]): Buffer => {
-  const out = Buffer.alloc(4 + entries.length * 8);
-  out.writeUInt32LE(2, 0);
-  for (const [index, [tag, permissions, id]] of entries.entries()) {
-    out.writeUInt16LE(tag, 4 + index * 8);
-    out.writeUInt16LE(permissions, 6 + index * 8);
-    out.writeUInt32LE(id ?? 0xffff_ffff, 8 + index * 8);
-  }
-  return out;
-};
 
 const OWNER = [1, 7] as const;
 const USER = [2, 5, 1000] as const;

@@ -202,3 +202,15 @@ export const umociUnpack = (scratch: string, layers: readonly Uint8Array[]): str
   const result = spawnSync("umoci", ["raw", "unpack", "--image", `${layout}:t`, target], { encoding: "utf8" });
   return result.status === 0 ? target : null;
 };
+
+/** system.posix_acl_* as programs see it: version 2, then tag, permissions, id. */
+export const acl = (...entries: readonly (readonly [tag: number, permissions: number, id?: number])[]): Buffer => {
+  const out = Buffer.alloc(4 + entries.length * 8);
+  out.writeUInt32LE(2, 0);
+  for (const [index, [tag, permissions, id]] of entries.entries()) {
+    out.writeUInt16LE(tag, 4 + index * 8);
+    out.writeUInt16LE(permissions, 6 + index * 8);
+    out.writeUInt32LE(id ?? 0xffff_ffff, 8 + index * 8);
+  }
+  return out;
+};

@@ -8,19 +8,7 @@ import { Ext4Error } from "./index.ts";
 import { TarError } from "../tar/index.ts";
 import { buildTar, sealHeader } from "../tar/tar-writer.fixture.ts";
 import type { TarSpec } from "../tar/tar-writer.fixture.ts";
-import { assertClean, assertSameTree, buildImage, listTree, skipMount, withMount, withScratch } from "./image.fixture.ts";
-
-/** system.posix_acl_* as programs see it: version 2, then tag, permissions, id. */
-const acl = (...entries: readonly (readonly [tag: number, permissions: number, id?: number])[]): Buffer => {
-  const out = Buffer.alloc(4 + entries.length * 8);
-  out.writeUInt32LE(2, 0);
-  for (const [index, [tag, permissions, id]] of entries.entries()) {
-    out.writeUInt16LE(tag, 4 + index * 8);
-    out.writeUInt16LE(permissions, 6 + index * 8);
-    out.writeUInt32LE(id ?? 0xffff_ffff, 8 + index * 8);
-  }
-  return out;
-};
+import { acl, assertClean, assertSameTree, buildImage, listTree, skipMount, withMount, withScratch } from "./image.fixture.ts";
 
 const CAPABILITY = Buffer.from("0100000200040000000000000000000000000000", "hex");
 /** Version 3: as version 2, and the root of the user namespace that may use it. */

@@ -1,26 +1,15 @@
 /** Headers as they are written: ustar (POSIX.1-2017, pax), with PAX records where its fields are too small. */
-import type { RawName, TarEntryType, TarTime } from "./entry.ts";
+import type { RawName, TarEntry, TarEntryType, TarTime } from "./entry.ts";
 import { TarError } from "./errors.ts";
 import { TAR_BLOCK_BYTES } from "./header.ts";
 import { MAX_EXTENDED_HEADER_BYTES, MAX_PATH_BYTES, MAX_SPARSE_SEGMENTS } from "./limits.ts";
 import { paddedLength, type Segment } from "./sparse.ts";
 
-/** An entry of a tar that is written. Everything that is said here is read back as it is. */
-export interface WrittenEntry {
-  readonly type: TarEntryType;
-  /** 1 to 4,096 bytes; of a directory with the slash at its end. */
-  readonly path: RawName;
-  /** Target of a symlink or hard link. */
-  readonly linkPath: RawName;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  /** Bytes of a file's content; 0 for everything else. */
-  readonly sizeBytes: number;
-  readonly modifiedAt: TarTime;
-  readonly deviceMajor: number;
-  readonly deviceMinor: number;
-  readonly xattrs: ReadonlyMap<RawName, Uint8Array>;
+/**
+ * An entry of a tar that is written. Everything that is said here is read back as it is; the path has 1 to 4,096 bytes, and that of a
+ * directory has the slash at its end.
+ */
+export interface WrittenEntry extends Omit<TarEntry, "offset"> {
   /** The stretches of data of a sparse file, in order and apart; null for a file that is stored as it is. */
   readonly segments: readonly Segment[] | null;
 }

@@ -26,6 +26,7 @@ export {
 } from "./publish-file.ts";
 export { linkOrCopy, publishLink } from "./publish-link.ts";
 export { makeDirectories } from "./make-directories.ts";
+export { readPiece } from "./read-piece.ts";
 export { removeFileNow } from "./remove-file.ts";
 export { longSocketPath, type SocketPath } from "./socket-path.ts";
 export { TargetExistsError } from "./staging.ts";

@@ -6,6 +6,7 @@ import { pipeline } from "node:stream/promises";
 import { constants as zlib, createZstdCompress } from "node:zlib";
 import { encodeEntry, paddingAfter, TAR_END_BYTES } from "@kiln/formats/tar";
 import { type BundleManifest, KilnError } from "@kiln/protocol";
+import { readPiece } from "@kiln/std/node";
 import { BUNDLE_LIMITS, MANIFEST_ENTRY, ROOTFS_ENTRY, SUMS_ENTRY, sumsText } from "./entries.ts";
 
 interface Segment {
@@ -42,7 +43,7 @@ const findData = async (file: FileHandle, { rootfs, reference }: BundleManifest,
   let offset = 0;
   for (;;) {
     signal.throwIfAborted();
-    const length = await fill(file, buffer, offset);
+    const length = await readPiece(file, buffer, offset);
     hash.update(buffer.subarray(0, length));
     for (let at = 0; at < length; at += BUNDLE_LIMITS.holeBytes) {
       const piece = buffer.subarray(at, Math.min(at + BUNDLE_LIMITS.holeBytes, length));
@@ -82,17 +83,6 @@ const addTo = (segments: Segment[], next: Segment): void => {
   else segments.push(next);
 };
 
-/** As much of the buffer as the file has from there on. */
-const fill = async (file: FileHandle, buffer: Buffer, position: number): Promise<number> => {
-  let filled = 0;
-  while (filled < buffer.length) {
-    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, position + filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return filled;
-};
-
 const headOf = (path: string, sizeBytes: number, segments: readonly Segment[] | null): Buffer =>
   encodeEntry({
     ...{ type: "file", path, linkPath: "", mode: 0o644, uid: 0, gid: 0, sizeBytes, segments },
@@ -114,7 +104,7 @@ async function* tarOf(
   for (const { offset, length } of segments) {
     for (let at = 0; at < length; at += BUNDLE_LIMITS.readBytes) {
       const piece = Buffer.allocUnsafe(Math.min(BUNDLE_LIMITS.readBytes, length - at));
-      if ((await fill(file, piece, offset + at)) < piece.length)
+      if ((await readPiece(file, piece, offset + at)) < piece.length)
         throw new KilnError("ARTIFACT_DAMAGED", `the rootfs of ${manifest.reference} became shorter while it was read`);
       yield piece;
     }
