@@ -11,8 +11,20 @@ export interface Exhibit {
   readonly title: string;
   /** At most ten lines: who broke on it, in which order it happens, what Kiln does instead, where in the code. */
   readonly story: readonly string[];
+  /** A part of the message with which the naive one fails: what its users would see. */
+  readonly complaint: string;
   /** Kiln's own code: passes under every seed. */
   readonly kiln: (scheduler: Scheduler) => Promise<void>;
   /** The way that looks right, in this tree only: fails under some seed, by the check that the invariant is about. */
   readonly naive: (scheduler: Scheduler) => Promise<void>;
+}
+
+/** The invariant does not hold. Anything else that a scenario throws is a fault of the scenario. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+}
+
+/** What must hold; `complaint` says what does not. */
+export function must(holds: boolean, complaint: string): asserts holds {
+  if (!holds) throw new Violation(complaint);
 }
