@@ -1,4 +1,4 @@
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { KilnError } from "@kiln/protocol";
 import { abortable, type Clock, Deferred, withDeadline } from "@kiln/std";
 import { VMM_LIMITS } from "../limits.ts";
@@ -23,7 +23,7 @@ const NEWLINE = 0x0a;
 export class QmpClient {
   /** Settles when the connection is gone; never rejects. */
   readonly closed: Promise<void>;
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   readonly #clock: Clock;
   readonly #onEvent: (event: QmpEvent) => void;
   readonly #pending = new Map<number, Pending>();
@@ -34,7 +34,7 @@ export class QmpClient {
   #lastId = 0;
   #failure: KilnError | null = null;
 
-  private constructor(socket: Socket, clock: Clock, onEvent: (event: QmpEvent) => void) {
+  private constructor(socket: Duplex, clock: Clock, onEvent: (event: QmpEvent) => void) {
     this.#socket = socket;
     this.#clock = clock;
     this.#onEvent = onEvent;
@@ -47,9 +47,9 @@ export class QmpClient {
     });
   }
 
-  /** Takes over a connected socket, waits for the greeting and leaves the negotiation mode. Events come from then on. */
+  /** Takes over a connected stream, waits for the greeting and leaves the negotiation mode. Events come from then on. */
   static async open(
-    socket: Socket,
+    socket: Duplex,
     options: { clock: Clock; signal: AbortSignal; onEvent: (event: QmpEvent) => void },
   ): Promise<QmpClient> {
     const client = new QmpClient(socket, options.clock, options.onEvent);
