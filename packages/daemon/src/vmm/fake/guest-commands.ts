@@ -1,3 +1,5 @@
+import { appendFile } from "node:fs/promises";
+
 /** The commands that a fake guest knows. Each returns its exit code; one that is killed rejects with `killed`'s reason. */
 
 export interface CommandIo {
@@ -6,6 +8,15 @@ export interface CommandIo {
   /** null at the end of stdin. */
   readStdin(): Promise<Uint8Array | null>;
   sleep(ms: number): Promise<void>;
+  readonly machine: MachineSwitches;
+}
+
+/** What a command of a fake guest can do to the machine that it runs on. */
+export interface MachineSwitches {
+  /** The VMM is gone at once. */
+  halt(): void;
+  /** The agent's channel breaks off; the guest runs on. */
+  hangUp(): void;
 }
 
 type Command = (args: readonly string[], io: CommandIo) => Promise<number>;
@@ -53,6 +64,29 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
     "env",
     async (_args, io) => {
       io.write("stdout", encoder.encode(io.env.map((entry) => `${entry}\n`).join("")));
+      return 0;
+    },
+  ],
+  [
+    // a fake guest has no disk: what it writes down is a line of a file of the host
+    "record",
+    async ([path, ...line]) => {
+      if (path?.startsWith("/") !== true) return 2;
+      await appendFile(path, `${line.join(" ")}\n`);
+      return 0;
+    },
+  ],
+  [
+    "halt",
+    async (_args, io) => {
+      io.machine.halt();
+      return 0;
+    },
+  ],
+  [
+    "hang-up",
+    async (_args, io) => {
+      io.machine.hangUp();
       return 0;
     },
   ],

@@ -1,6 +1,6 @@
 import { WIRE, type ExecInfo, type ExecRequest } from "@kiln/protocol/wire";
 import { Deferred, type Clock } from "@kiln/std";
-import { findCommand } from "./guest-commands.ts";
+import { findCommand, type MachineSwitches } from "./guest-commands.ts";
 
 type Stream = "stdout" | "stderr";
 
@@ -44,11 +44,11 @@ export class FakeExec {
   #stdinEnded: boolean;
   #stdinMoved = new Deferred<void>();
 
-  constructor(request: ExecRequest, options: { clock: Clock; onChange: () => void }) {
+  constructor(request: ExecRequest, options: { clock: Clock; machine: MachineSwitches; onChange: () => void }) {
     this.request = request;
     this.#onChange = options.onChange;
     this.#stdinEnded = !request.stdin;
-    this.ended = this.#run(options.clock);
+    this.ended = this.#run(options);
   }
 
   get running(): boolean {
@@ -123,7 +123,7 @@ export class FakeExec {
     this.#stdinMoved = new Deferred<void>();
   }
 
-  async #run(clock: Clock): Promise<void> {
+  async #run({ clock, machine }: { clock: Clock; machine: MachineSwitches }): Promise<void> {
     const { signal } = this.#kill;
     const [name = "", ...args] = this.request.argv;
     const command = findCommand(name);
@@ -136,6 +136,7 @@ export class FakeExec {
         write: (stream: Stream, bytes: Uint8Array) => this.#write(stream, bytes),
         readStdin: () => this.#readStdin(),
         sleep: (ms: number) => clock.sleep(ms, { signal }),
+        machine,
       };
       const exitCode = await Promise.race([killed, command === null ? 127 : command(args, io)]);
       this.#end = { exitCode, signal: 0 };

@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { FakeClock, systemClock, systemRandom } from "@kiln/std";
 import { createAgentConnector } from "../../agent/connector.ts";
@@ -67,4 +70,22 @@ test("power off ends the fake guest's commands, is acknowledged and closes the c
   await session.powerOff(1000, { signal });
   await session.closed;
   assert.equal(off, true);
+});
+
+test("commands of the fake guest write on the host, break off the agent's channel, and end the machine", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "kiln-fake-"));
+  const path = join(directory, "record");
+  let halted = 0;
+  const guest = new FakeGuest({ clock: systemClock, onPowerOff: () => undefined, onHalt: () => (halted += 1) });
+  const session = await connector.connect(guest.openChannel(), { epoch: 1, signal });
+  await session.setup(setupOf(), { signal });
+  await collect(session, execSpec({ id: "r", argv: ["record", path, "one", "line"] }));
+  assert.equal(await readFile(path, "utf8"), "one line\n");
+  await rm(directory, { recursive: true });
+  await collect(session, execSpec({ id: "h", argv: ["halt"] }));
+  assert.equal(halted, 1);
+  await assert.rejects(collect(session, execSpec({ id: "u", argv: ["hang-up"] })));
+  const next = await connector.connect(guest.openChannel(), { epoch: 1, signal });
+  assert.equal(next.hello.ready, true, "the guest runs on");
+  await next[Symbol.asyncDispose]();
 });

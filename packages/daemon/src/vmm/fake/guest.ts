@@ -35,6 +35,8 @@ export interface FakeGuestOptions {
   readonly clock: Clock;
   /** The guest has acknowledged POWEROFF and is gone. */
   readonly onPowerOff: () => void;
+  /** A command has ended the machine under it. */
+  readonly onHalt?: () => void;
   /** Makes SETUP fail at this step, for tests of what happens then. */
   readonly failSetupAt?: string;
 }
@@ -218,7 +220,8 @@ export class FakeGuest {
         ],
         WIRE_ERRORS.COMMAND_NOT_FOUND,
       );
-    this.#execs.set(request.id, new FakeExec(request, { clock: this.#options.clock, onChange: () => this.#pump() }));
+    const machine = { halt: () => this.#options.onHalt?.(), hangUp: () => void this.#channel?.destroy() };
+    this.#execs.set(request.id, new FakeExec(request, { clock: this.#options.clock, machine, onChange: () => this.#pump() }));
     this.#reply(frame.stream);
   }
 

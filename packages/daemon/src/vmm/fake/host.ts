@@ -32,6 +32,7 @@ export class FakeMachine {
     this.guest = new FakeGuest({
       clock: host.clock,
       onPowerOff: () => this.end({ reason: "guest-shutdown" }),
+      onHalt: () => this.end({ reason: "vmm-died", detail: "a command has halted it" }),
       ...(host.options.failSetupAt === undefined ? {} : { failSetupAt: host.options.failSetupAt }),
     });
     this.#forget = () => host.machines.delete(this);
