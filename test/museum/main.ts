@@ -1,0 +1,98 @@
+/**
+ * `npm run -s museum [-- ID…] [--seeds N] | ID --seed S [--naive] | --write`: plays each exhibit under so many seeds, the
+ * naive way and Kiln's. The exit code is 1 if a naive way passes all of them, or Kiln fails one.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { Scheduler } from "../sim/scheduler.ts";
+import type { Exhibit } from "./exhibit.ts";
+import { exhibits } from "./exhibits.ts";
+import { complaintsOf, judge, type Judgement } from "./judge.ts";
+import { renderPage } from "./page.ts";
+
+const DEFAULT_SEEDS = 200;
+const PAGE = join(import.meta.dirname, "../../docs/museum.md");
+
+const print = (text = ""): void => void process.stdout.write(`${text}\n`);
+
+const complain = (text: string): never => {
+  process.stderr.write(`museum: ${text}\n`);
+  process.exit(2);
+};
+
+const number = (name: string, text: string): number => {
+  const value = Number(text);
+  return Number.isSafeInteger(value) && value >= 1 ? value : complain(`--${name} ${text} is no whole number from 1 on`);
+};
+
+/** One order, step by step: who goes on, with what; indented, what they say about it. */
+const playSeed = async (exhibit: Exhibit, { seed, isNaive }: { seed: number; isNaive: boolean }): Promise<boolean> => {
+  const scheduler = new Scheduler(seed, { trace: true });
+  const side = isNaive ? exhibit.naive : exhibit.kiln;
+  let failure: unknown = null;
+  try {
+    await scheduler.run(() => side(scheduler));
+  } catch (error) {
+    failure = error;
+  }
+  print(`${exhibit.id}, ${isNaive ? "the naive way" : "Kiln"}, in the order of seed ${seed}:`);
+  let step = 0;
+  for (const text of scheduler.trace ?? []) {
+    const isRemark = text.startsWith("  ");
+    if (!isRemark) step += 1;
+    print(isRemark ? `         ${text.trimStart()}` : `  ${String(step).padStart(4)} ${text}`);
+  }
+  print(failure === null ? `  all is well after ${step} steps` : `  ${failure instanceof Error ? failure.message : String(failure)}`);
+  return failure === null;
+};
+
+const showOne = async (exhibit: Exhibit, judgement: Judgement): Promise<void> => {
+  const { seeds, naive, naiveFailures, kiln } = judgement;
+  print(`${exhibit.id} ${exhibit.title}\n`);
+  for (const text of exhibit.story) print(text);
+  print();
+  if (naive !== null) await playSeed(exhibit, { seed: naive.seed, isNaive: true });
+  print();
+  print(`The naive way fails under ${naiveFailures} of ${seeds} seeds; this is the shortest order.`);
+  print(kiln === null ? `Kiln passes all ${seeds}.` : `Kiln fails under seed ${kiln.seed}: ${kiln.failure?.message}`);
+};
+
+const cut = (text: string, width: number): string => (text.length <= width ? text.padEnd(width) : `${text.slice(0, width - 1)}…`);
+const TITLE_WIDTH = 78;
+
+const showRow = ({ exhibit, seeds, naive, naiveFailures, kiln }: Judgement): void => {
+  const broken = naive === null ? "passes all" : `fails ${naiveFailures}; seed ${naive.seed} after ${naive.steps} steps`;
+  print(
+    `${exhibit.id.padEnd(5)} ${cut(exhibit.title, TITLE_WIDTH)}  naive ${broken}, Kiln ${kiln === null ? `passes ${seeds}` : `FAILS ${kiln.seed}`}`,
+  );
+  if (naive !== null) print(`      "${naive.failure?.message}"`);
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { seeds: { type: "string" }, seed: { type: "string" }, naive: { type: "boolean" }, write: { type: "boolean" } },
+});
+const count = number("seeds", values.seeds ?? String(DEFAULT_SEEDS));
+const unknown = positionals.find((id) => !exhibits.has(id));
+if (unknown !== undefined) complain(`${unknown} is no exhibit; there are ${[...exhibits.keys()].join(", ")}`);
+const wanted = [...exhibits.values()].filter(({ id }) => positionals.length === 0 || positionals.includes(id));
+const [only] = wanted;
+
+if (values.write === true) {
+  writeFileSync(PAGE, renderPage(exhibits.values()));
+} else if (values.seed !== undefined) {
+  if (only === undefined || positionals.length !== 1) complain("--seed is of one exhibit");
+  else if (!(await playSeed(only, { seed: number("seed", values.seed), isNaive: values.naive === true }))) process.exitCode = 1;
+} else {
+  if (values.naive === true) complain("--naive comes with --seed");
+  for (const exhibit of wanted) {
+    const judgement = await judge(exhibit, { count });
+    if (positionals.length === 1) await showOne(exhibit, judgement);
+    else showRow(judgement);
+    for (const text of complaintsOf(judgement)) {
+      process.stderr.write(`museum: ${text}\n`);
+      process.exitCode = 1;
+    }
+  }
+}
