@@ -37,6 +37,8 @@ export interface FakeGuestOptions {
   readonly onPowerOff: () => void;
   /** A command has ended the machine under it. */
   readonly onHalt?: () => void;
+  /** A command begins. An id that is known does not begin again. */
+  readonly onExec?: (id: string) => void;
   /** Makes SETUP fail at this step, for tests of what happens then. */
   readonly failSetupAt?: string;
 }
@@ -220,6 +222,7 @@ export class FakeGuest {
         ],
         WIRE_ERRORS.COMMAND_NOT_FOUND,
       );
+    this.#options.onExec?.(request.id);
     const machine = { halt: () => this.#options.onHalt?.(), hangUp: () => void this.#channel?.destroy() };
     this.#execs.set(request.id, new FakeExec(request, { clock: this.#options.clock, machine, onChange: () => this.#pump() }));
     this.#reply(frame.stream);

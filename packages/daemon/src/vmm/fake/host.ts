@@ -14,6 +14,8 @@ export interface FakeHostOptions {
   readonly faultOf?: (spec: VmmSpec) => BootFault | null;
   /** Makes every guest's SETUP fail at this step. */
   readonly failSetupAt?: string;
+  /** Called for each command that begins in a guest. */
+  readonly onExec?: (machine: FakeMachine, id: string) => void;
 }
 
 /** A VMM's process that is none. It ends once. */
@@ -32,6 +34,7 @@ export class FakeMachine {
     this.guest = new FakeGuest({
       clock: host.clock,
       onPowerOff: () => this.end({ reason: "guest-shutdown" }),
+      onExec: (id) => host.options.onExec?.(this, id),
       onHalt: () => this.end({ reason: "vmm-died", detail: "a command has halted it" }),
       ...(host.options.failSetupAt === undefined ? {} : { failSetupAt: host.options.failSetupAt }),
     });
