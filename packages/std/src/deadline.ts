@@ -42,6 +42,22 @@ export async function withDeadline<T>(ms: number, run: (signal: AbortSignal) => 
   }
 }
 
+/**
+ * A signal that aborts after `ms` on the clock, with an error as AbortSignal.timeout gives it. Disposal ends the timer; a
+ * signal that has not aborted by then never does.
+ */
+export function signalAfter(ms: number, clock: Clock): { readonly signal: AbortSignal } & Disposable {
+  const late = new AbortController();
+  const over = new AbortController();
+  clock.sleep(ms, { signal: over.signal }).then(
+    () => late.abort(new DOMException(`${ms} ms have passed`, "TimeoutError")),
+    (error: unknown) => {
+      if (!over.signal.aborted) late.abort(error);
+    },
+  );
+  return { signal: late.signal, [Symbol.dispose]: () => over.abort() };
+}
+
 function explain(timeout: Error, error: unknown): Error {
   if (error !== timeout) timeout.cause ??= error;
   return timeout;

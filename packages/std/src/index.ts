@@ -2,7 +2,7 @@
 export { abortable } from "./abortable.ts";
 export { assertNever } from "./assert-never.ts";
 export { systemClock, type Clock } from "./clock.ts";
-export { withDeadline, type DeadlineOptions } from "./deadline.ts";
+export { signalAfter, withDeadline, type DeadlineOptions } from "./deadline.ts";
 export { Deferred } from "./deferred.ts";
 export { FakeClock } from "./fake-clock.ts";
 export { FairGate, type AdmitOptions } from "./fair-gate.ts";

@@ -8,6 +8,7 @@ import {
   randomHex,
   retry,
   seededRandom,
+  signalAfter,
   systemClock,
   systemRandom,
   withDeadline,
@@ -173,6 +174,25 @@ describe("a deadline", () => {
     leaver.abort(new Error("left"));
     await assert.rejects(answer, /left/);
     assert.equal(clock.sleeping, 0);
+  });
+});
+
+describe("a signal after some time", () => {
+  it("aborts when the time is over on its clock, with a TimeoutError", async () => {
+    const clock = new FakeClock();
+    using patience = signalAfter(5_000, clock);
+    await clock.elapse(4_999);
+    assert.equal(patience.signal.aborted, false);
+    await clock.elapse(1);
+    assert.throws(() => patience.signal.throwIfAborted(), { name: "TimeoutError" });
+  });
+
+  it("never aborts after its disposal, and leaves no timer", async () => {
+    const clock = new FakeClock();
+    const patience = signalAfter(5_000, clock);
+    patience[Symbol.dispose]();
+    await clock.elapse(10_000);
+    assert.deepEqual([patience.signal.aborted, clock.sleeping], [false, 0]);
   });
 });
 

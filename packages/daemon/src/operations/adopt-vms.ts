@@ -1,4 +1,5 @@
 import { asKilnError, KilnError, type VmId } from "@kiln/protocol";
+import { signalAfter } from "@kiln/std";
 import type { VmmRef } from "../vms/driver.port.ts";
 import type { VmRecord } from "../vms/record.ts";
 import { removeAfterReturn } from "./client-return.ts";
@@ -92,8 +93,9 @@ const findRun = async (core: Core, record: VmRecord): Promise<RunningVm | KilnEr
   const ended = (cause?: unknown): KilnError =>
     new KilnError("VM_DIED", `the VM ${record.name} ended while no daemon ran`, { object: record.name, cause });
   if (record.vmm === null) return ended();
+  using patience = signalAfter(ADOPT_MS, core.clock);
   try {
-    return (await connect(core, record, { ref: record.vmm, signal: AbortSignal.timeout(ADOPT_MS) })) ?? ended();
+    return (await connect(core, record, { ref: record.vmm, signal: patience.signal })) ?? ended();
   } catch (error) {
     core.journal.warn({ vm: record.id, error: asKilnError(error).message }, "a VM could not be taken over");
     return ended(error);

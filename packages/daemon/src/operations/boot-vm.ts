@@ -1,5 +1,5 @@
 import { asKilnError, KilnError } from "@kiln/protocol";
-import { withDeadline } from "@kiln/std";
+import { signalAfter, withDeadline } from "@kiln/std";
 import type { BootFiles } from "../pipeline/artifacts.port.ts";
 import type { WorkOptions } from "../pipeline/work.port.ts";
 import type { AgentSession, ExecAttachment } from "../vms/agent.port.ts";
@@ -194,7 +194,8 @@ const startGuest = async (
 
 /** A guest that an earlier daemon had booted; null where it has ended since. */
 export const readoptVm = async (core: Core, record: VmRecord, ref: VmmRef): Promise<BootedVm | null> => {
-  const signal = AbortSignal.timeout(ADOPT_MS);
+  using patience = signalAfter(ADOPT_MS, core.clock);
+  const { signal } = patience;
   const vmm = await core.driver.adopt(ref, { signal });
   if (vmm === null) return null;
   await using undo = new AsyncDisposableStack();

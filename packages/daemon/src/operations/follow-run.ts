@@ -1,5 +1,5 @@
 import { asKilnError, KilnError } from "@kiln/protocol";
-import { abortable, withDeadline } from "@kiln/std";
+import { abortable, signalAfter, withDeadline } from "@kiln/std";
 import type { ExecStatus } from "../vms/agent.port.ts";
 import type { VmmEnd } from "../vms/driver.port.ts";
 import type { LogChunk } from "../vms/log.port.ts";
@@ -98,8 +98,9 @@ const hasEnded = async (core: Core, run: RunningVm): Promise<boolean> => {
 };
 
 const reconnect = async (core: Core, run: RunningVm): Promise<void> => {
+  using patience = signalAfter(RECONNECT_MS, core.clock);
+  const { signal } = patience;
   try {
-    const signal = AbortSignal.timeout(RECONNECT_MS);
     await run.session[Symbol.asyncDispose]();
     run.session = await connectAgent(core, run, signal);
     if (run.main !== null) run.main = await run.session.attach(MAIN_EXEC, { signal });

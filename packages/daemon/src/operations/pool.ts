@@ -1,5 +1,5 @@
 import { asKilnError } from "@kiln/protocol";
-import { randomHex } from "@kiln/std";
+import { randomHex, signalAfter } from "@kiln/std";
 import type { PoolShape } from "../config/config.ts";
 import type { Preboots, PrebootShape } from "../pipeline/preboots.ts";
 import type { GuestSetup } from "../vms/agent.port.ts";
@@ -230,7 +230,8 @@ const NOBODY = {
 
 /** Setup and a command, done once for nothing; then the guest stands still. */
 const rehearse = async (core: Core, vmm: OpenVmm, { setup, signal: outer }: { setup: GuestSetup; signal: AbortSignal }): Promise<void> => {
-  const signal = AbortSignal.any([outer, AbortSignal.timeout(OPERATION_LIMITS.rehearsalMs)]);
+  using patience = signalAfter(OPERATION_LIMITS.rehearsalMs, core.clock);
+  const signal = AbortSignal.any([outer, patience.signal]);
   const about = { name: "of the pool" };
   await using session = await unlessEnded(about, vmm, connectAgent(core, { vmm, epoch: POOL_EPOCH }, signal));
   const slots = { root: DISK_SLOTS.indexOf(REHEARSAL.root), writable: DISK_SLOTS.indexOf(REHEARSAL.writable) };

@@ -1,4 +1,5 @@
 import type { DaemonStatus, KernelView } from "@kiln/protocol";
+import { signalAfter } from "@kiln/std";
 import { LIVE_STATES } from "../vms/record.ts";
 import type { Core } from "./core.ts";
 
@@ -16,8 +17,9 @@ export const reportStatus = async (core: Core, facts: DaemonFacts): Promise<Daem
   const vms = core.vms.list();
   const reserved = core.vms.reserved();
   const { name } = core.driver;
+  using patience = signalAfter(PROBE_MS, core.clock);
   const driver = await core.driver
-    .probe(null, { signal: AbortSignal.timeout(PROBE_MS) })
+    .probe(null, { signal: patience.signal })
     .catch((error: unknown) => ({ name, version: null, accel: null, reason: String(error) }));
   return {
     running: true,

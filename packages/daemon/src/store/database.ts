@@ -64,8 +64,9 @@ export class Database implements Disposable {
   readonly #statements = new Map<string, StatementSync>();
   readonly events: EventJournal;
 
-  constructor(path: string, { clock = systemClock }: { clock?: Pick<Clock, "now"> } = {}) {
-    this.#connection = new DatabaseSync(path);
+  /** `connection`: one that is open already, which belongs to the database from then on. */
+  constructor(path: string, { clock = systemClock, connection }: { clock?: Pick<Clock, "now">; connection?: DatabaseSync } = {}) {
+    this.#connection = connection ?? new DatabaseSync(path);
     this.events = new EventJournal(clock);
     try {
       this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");

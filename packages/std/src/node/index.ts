@@ -15,15 +15,17 @@ export { fileFingerprint, fileFingerprintNow, fingerprintOf, sameFingerprint } f
 export { fsyncDirectory, fsyncTree } from "./fsync.ts";
 export { tryLockFile, type FileLock } from "./lock-file.ts";
 export { identifyProcess, processState, signalProcess, type ProcessIdentity } from "./process-identity.ts";
-export { publishDirectory, type PublishDirectoryOptions } from "./publish-directory.ts";
+export { publishDirectory, publishDirectoryOn, type PublishDirectoryOptions } from "./publish-directory.ts";
 export {
   publishBytes,
   publishFile,
+  publishFileOn,
   type IfExists,
   type PublishedFile,
   type PublishFileOptions,
   type PublishTarget,
 } from "./publish-file.ts";
+export { type PublishingDirectories, type PublishingFiles } from "./publishing-files.ts";
 export { linkOrCopy, publishLink } from "./publish-link.ts";
 export { makeDirectories } from "./make-directories.ts";
 export { readPiece } from "./read-piece.ts";

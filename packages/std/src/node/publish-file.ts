@@ -1,12 +1,10 @@
-import { constants } from "node:fs";
-import { link, lstat, open, rename, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { FileFingerprint } from "../file-fingerprint.ts";
 import { hasCode } from "./errno.ts";
 import { failpoint } from "./failpoints.ts";
-import { fileFingerprint, fingerprintOf } from "./fingerprint.ts";
-import { fsyncDirectory } from "./fsync.ts";
-import { discardStaged, PUBLISH_POINTS, stagingPath, TargetExistsError } from "./staging.ts";
+import { nodeFiles, type PublishingFiles } from "./publishing-files.ts";
+import { PUBLISH_POINTS, TargetExistsError } from "./staging.ts";
 
 /**
  * What to do if the final name is taken: `keep` what is there and call it success (for names that say their
@@ -26,11 +24,11 @@ export interface PublishTarget {
   readonly signal?: AbortSignal;
 }
 
-export interface PublishFileOptions extends PublishTarget {
+export interface PublishFileOptions<Handle = FileHandle> extends PublishTarget {
   /** Fills the empty staged file, through the handle or by its path; it neither replaces the file nor closes the handle. */
-  readonly write: (file: FileHandle, path: string) => Promise<void>;
+  readonly write: (file: Handle, path: string) => Promise<void>;
   /** Throws if the staged file, written and synced, is not what it should be. */
-  readonly verify?: (path: string, file: FileHandle) => Promise<void>;
+  readonly verify?: (path: string, file: Handle) => Promise<void>;
 }
 
 export interface PublishedFile extends FileFingerprint {
@@ -47,28 +45,37 @@ export interface PublishedFile extends FileFingerprint {
  * Whatever fails or aborts, nothing is left in the staging directory; only a killed process leaves a file there.
  * Throws what `write` or `verify` throw, the signal's reason, TargetExistsError, or a system error.
  */
-export async function publishFile(options: PublishFileOptions): Promise<PublishedFile> {
+export function publishFile(options: PublishFileOptions): Promise<PublishedFile> {
+  return publishFileOn(nodeFiles, options);
+}
+
+/** publishFile on another file system. */
+export async function publishFileOn<Handle extends AsyncDisposable>(
+  files: PublishingFiles<Handle>,
+  options: PublishFileOptions<Handle>,
+): Promise<PublishedFile> {
   const { target, stagingDir, write, verify, signal } = options;
   signal?.throwIfAborted();
   await using cleanup = new AsyncDisposableStack();
-  const path = stagingPath(stagingDir);
-  cleanup.defer(() => discardStaged(path));
-  const file = cleanup.use(await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
+  const path = files.stagingPath(stagingDir);
+  cleanup.defer(() => files.discard(path));
+  const file = cleanup.use(await files.create(path));
 
   await write(file, path);
   await failpoint(PUBLISH_POINTS.written);
-  await requireSameFile(file, path);
-  await file.chmod(options.mode ?? 0o600);
-  await file.sync();
+  // a writer that put another file at the staged path would see the empty one published
+  if (!(await files.isAt(file, path))) throw new Error(`the staged file ${path} was replaced while it was written`);
+  await files.chmod(file, options.mode ?? 0o600);
+  await files.sync(file);
   await verify?.(path, file);
   await failpoint(PUBLISH_POINTS.staged);
   signal?.throwIfAborted();
 
-  const kept = await nameIt(path, options);
-  await discardStaged(path);
+  const kept = await nameIt(files, path, options);
+  await files.discard(path);
   await failpoint(PUBLISH_POINTS.named);
-  await fsyncDirectory(dirname(target));
-  const fingerprint = kept ?? fingerprintOf(await file.stat({ bigint: true }));
+  await files.syncDirectory(dirname(target));
+  const fingerprint = kept ?? (await files.fingerprintOf(file));
   return { path: target, published: kept === null, ...fingerprint };
 }
 
@@ -78,34 +85,30 @@ export async function publishBytes(options: PublishTarget & { readonly bytes: Ui
   return publishFile({ ...target, write: (file) => file.writeFile(bytes) });
 }
 
-/** A writer that put another file at the staged path would see the empty one published. */
-async function requireSameFile(file: FileHandle, path: string): Promise<void> {
-  const [open, named] = await Promise.all([file.stat({ bigint: true }), lstat(path, { bigint: true })]);
-  if (open.ino !== named.ino || open.dev !== named.dev) throw new Error(`the staged file ${path} was replaced while it was written`);
-}
-
 /** How often a name may be taken and free again between two looks before something else is wrong. */
 const NAMING_ATTEMPTS = 100;
 
+type Names = Pick<PublishingFiles, "link" | "rename" | "fingerprintAt">;
+
 /** Gives the staged file its final name. Returns the fingerprint of the file that was kept instead, or null. */
-async function nameIt(path: string, { target, ifExists }: PublishTarget): Promise<FileFingerprint | null> {
+async function nameIt(files: Names, path: string, { target, ifExists }: PublishTarget): Promise<FileFingerprint | null> {
   if (ifExists === "replace") {
-    await rename(path, target);
+    await files.rename(path, target);
     return null;
   }
   for (let attempt = 1; ; attempt += 1) {
-    const taken = await linkUnlessTaken(path, target);
+    const taken = await linkUnlessTaken(files, path, target);
     if (taken === null) return null;
     if (ifExists === "fail") throw taken;
-    const kept = await fileFingerprint(target);
+    const kept = await files.fingerprintAt(target);
     if (kept !== null) return kept;
     if (attempt === NAMING_ATTEMPTS) throw taken;
   }
 }
 
-async function linkUnlessTaken(path: string, target: string): Promise<TargetExistsError | null> {
+async function linkUnlessTaken(files: Names, path: string, target: string): Promise<TargetExistsError | null> {
   try {
-    await link(path, target);
+    await files.link(path, target);
     return null;
   } catch (error) {
     if (hasCode(error, "EEXIST")) return new TargetExistsError(target, { cause: error });

@@ -26,14 +26,33 @@ const NAME = "fake";
 const ACCEL = "none";
 const SAVED = "a fake guest\n";
 
+/** The files of saved guests, and the links to where VMMs were started. */
+export interface FakeFiles {
+  write(path: string, text: string, options: { sizeBytes: number | null }): Promise<void>;
+  read(path: string): Promise<string>;
+  /** null where a directory's VMM was started in it. */
+  linkedDirectory(directory: string): Promise<string | null>;
+}
+
+const nodeFiles: FakeFiles = {
+  write: async (path, text, { sizeBytes }) => {
+    await writeFile(path, text);
+    if (sizeBytes !== null) await truncate(path, sizeBytes);
+  },
+  read: (path) => readFile(path, "utf8"),
+  linkedDirectory,
+};
+
 /** Runs no guests: each VM is a scripted guest in this process. For tests of everything above a driver. */
 export class FakeDriver implements Driver {
   readonly name = NAME;
   readonly capabilities: DriverCapabilities = { pause: true, memorySnapshot: true, network: false, accels: [ACCEL] };
   readonly #host: FakeHost;
+  readonly #files: FakeFiles;
 
-  constructor(host: FakeHost = new FakeHost()) {
+  constructor(host: FakeHost = new FakeHost(), files: FakeFiles = nodeFiles) {
     this.#host = host;
+    this.#files = files;
   }
 
   async probe(_kernel: KernelFiles | null, options: { signal: AbortSignal }): Promise<DriverReport> {
@@ -71,9 +90,8 @@ export class FakeDriver implements Driver {
     return Object.assign(vmm, {
       save: async ({ signal }: { signal: AbortSignal }): Promise<void> => {
         signal.throwIfAborted();
-        await writeFile(target.memory, SAVED);
-        await truncate(target.memory, shape.memoryBytes);
-        await writeFile(target.state, SAVED);
+        await this.#files.write(target.memory, SAVED, { sizeBytes: shape.memoryBytes });
+        await this.#files.write(target.state, SAVED, { sizeBytes: null });
         await vmm.kill();
       },
     });
@@ -81,7 +99,7 @@ export class FakeDriver implements Driver {
 
   /** A fake guest has nothing that could be kept: what is restored is a fresh one, if the state is that of a fake. */
   async restore(spec: VmmSpec, saved: SavedVmm, options: { signal: AbortSignal }): Promise<Vmm> {
-    const state = await readFile(saved.state, "utf8");
+    const state = await this.#files.read(saved.state);
     if (state !== SAVED) throw new KilnError("VMM_FAILED", `the VM ${spec.id} could not be restored: ${saved.state} is not a fake's`);
     return this.boot(spec, options);
   }
@@ -100,7 +118,7 @@ export class FakeDriver implements Driver {
   }
 
   async endStrays(directory: string): Promise<number> {
-    const places = [directory, await linkedDirectory(directory)].filter((place) => place !== null);
+    const places = [directory, await this.#files.linkedDirectory(directory)].filter((place) => place !== null);
     const isBelow = (own: string): boolean => places.some((place) => `${own}/`.startsWith(`${place.replace(/\/+$/, "")}/`));
     const strays = [...this.#host.machines].filter(({ spec }) => isBelow(spec.directory));
     for (const machine of strays) machine.end({ reason: "killed" });
