@@ -1,7 +1,25 @@
 import type { Exhibit } from "./exhibit.ts";
 import { exhibit as i01 } from "./exhibits/i01-one-build.ts";
+import { exhibit as i01b } from "./exhibits/i01b-already-there.ts";
+import { exhibit as i02 } from "./exhibits/i02-global-lock.ts";
+import { exhibit as i03 } from "./exhibits/i03-one-name.ts";
+import { exhibit as i04 } from "./exhibits/i04-half-written.ts";
+import { exhibit as i04b } from "./exhibits/i04b-power.ts";
+import { exhibit as i10 } from "./exhibits/i10-lock-entry.ts";
+import { exhibit as i11 } from "./exhibits/i11-first-caller.ts";
+import { exhibit as i11b } from "./exhibits/i11b-last-caller.ts";
+import { exhibit as i11c } from "./exhibits/i11c-newcomer.ts";
+import { exhibit as i12 } from "./exhibits/i12-transaction.ts";
+import { exhibit as i13 } from "./exhibits/i13-kept-failure.ts";
+import { exhibit as i17 } from "./exhibits/i17-names.ts";
+import { exhibit as i17b } from "./exhibits/i17b-capacity.ts";
+import { exhibit as i20 } from "./exhibits/i20-words.ts";
+import { exhibit as i21 } from "./exhibits/i21-version.ts";
+import { exhibit as i26 } from "./exhibits/i26-exec-once.ts";
+import { exhibit as i27 } from "./exhibits/i27-parallel-execs.ts";
+import { exhibit as i29 } from "./exhibits/i29-one-session.ts";
 
 /** All of the museum, in the order of its page. */
-const ALL: readonly Exhibit[] = [i01];
+const ALL: readonly Exhibit[] = [i01, i01b, i02, i03, i04, i04b, i10, i11, i11b, i11c, i12, i13, i17, i17b, i20, i21, i26, i27, i29];
 
 export const exhibits: ReadonlyMap<string, Exhibit> = new Map(ALL.map((exhibit) => [exhibit.id, exhibit]));

@@ -10,6 +10,7 @@ import type { Exhibit } from "./exhibit.ts";
 import { exhibits } from "./exhibits.ts";
 import { complaintsOf, judge, type Judgement } from "./judge.ts";
 import { renderPage } from "./page.ts";
+import { outcomeOf } from "./stage.ts";
 
 const DEFAULT_SEEDS = 200;
 const PAGE = join(import.meta.dirname, "../../docs/museum.md");
@@ -30,12 +31,7 @@ const number = (name: string, text: string): number => {
 const playSeed = async (exhibit: Exhibit, { seed, isNaive }: { seed: number; isNaive: boolean }): Promise<boolean> => {
   const scheduler = new Scheduler(seed, { trace: true });
   const side = isNaive ? exhibit.naive : exhibit.kiln;
-  let failure: unknown = null;
-  try {
-    await scheduler.run(() => side(scheduler));
-  } catch (error) {
-    failure = error;
-  }
+  const outcome = await outcomeOf(scheduler.run(() => side(scheduler)));
   print(`${exhibit.id}, ${isNaive ? "the naive way" : "Kiln"}, in the order of seed ${seed}:`);
   let step = 0;
   for (const text of scheduler.trace ?? []) {
@@ -43,8 +39,8 @@ const playSeed = async (exhibit: Exhibit, { seed, isNaive }: { seed: number; isN
     if (!isRemark) step += 1;
     print(isRemark ? `         ${text.trimStart()}` : `  ${String(step).padStart(4)} ${text}`);
   }
-  print(failure === null ? `  all is well after ${step} steps` : `  ${failure instanceof Error ? failure.message : String(failure)}`);
-  return failure === null;
+  print(outcome.ok ? `  all is well after ${step} steps` : `  ${outcome.error.message}`);
+  return outcome.ok;
 };
 
 const showOne = async (exhibit: Exhibit, judgement: Judgement): Promise<void> => {
