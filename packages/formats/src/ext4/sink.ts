@@ -4,4 +4,6 @@
  */
 export interface Sink {
   write(offset: number, bytes: Uint8Array): void;
+  /** `write` for the first `length` bytes of a buffer that becomes the sink's; returns another of its size to go on with, or the same one. */
+  exchange?(offset: number, buffer: Buffer<ArrayBuffer>, length: number): Buffer<ArrayBuffer>;
 }

@@ -84,14 +84,29 @@ const sizeOf = (layer: LayerSource): number => {
   }
 };
 
+/** Nothing is on its way to the file when it returns or throws. */
+const write = async (
+  image: LayeredImage,
+  sink: FileSink,
+  { job, onProgress }: { job: BuildJob; onProgress: BuildEvents["onProgress"] },
+): Promise<ImageSummary> => {
+  let summary: ImageSummary;
+  try {
+    await readAll(image, job, onProgress);
+    summary = image.finish();
+  } finally {
+    await sink.settled();
+  }
+  sink.finish(summary.sizeBytes);
+  return summary;
+};
+
 /** Builds the image into the job's file. Blocks its thread; meant for a worker. Throws LayerFailure, SinkFailure, Ext4Error. */
 export const build = async (job: BuildJob, events: BuildEvents): Promise<BuiltRootfs> => {
   const options = { identity: rootfsIdentity(job.key), limits: job.limits, layerCount: job.layers.length };
   const sink = new FileSink(job.fd, { directory: job.directory, reserveBytes: job.limits.reserveBytes });
   const image = new LayeredImage(options, sink);
-  await readAll(image, job, events.onProgress);
-  const summary: ImageSummary = image.finish();
-  sink.finish(summary.sizeBytes);
+  const summary = await write(image, sink, { job, onProgress: events.onProgress });
   events.onWritten();
   return { sizeBytes: summary.sizeBytes, digest: await hashFile(job.fd, summary.sizeBytes), inodes: summary.inodes };
 };

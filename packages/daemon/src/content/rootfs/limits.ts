@@ -30,6 +30,8 @@ export const ROOTFS_LIMITS: RootfsLimits = {
 export const WRITE_LIMITS = {
   /** How much is written before the disk's room is looked at again: a look takes microseconds, and others fill the disk too. */
   betweenLooksBytes: 64 << 20,
+  /** Buffers of 1 MiB that another thread writes while the next is filled: a page of the cache costs what a block of content costs. */
+  buffersBehind: 3,
 } as const;
 
 export const READ_LIMITS = {

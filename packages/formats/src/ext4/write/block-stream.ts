@@ -32,7 +32,7 @@ interface MutableExtent extends Extent {
 export class BlockStream {
   readonly #sink: Sink;
   readonly #maxBlocks: number;
-  readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   /** Number of the block at the start of the buffer. */
   #bufferBlock: number;
   /** Bytes of whole blocks in the buffer; the file's unfinished block lies behind them. */
@@ -110,11 +110,16 @@ export class BlockStream {
     return this.#take(1);
   }
 
-  /** Gives the sink what is buffered. */
+  /** Gives the sink what is buffered: whole blocks, none of a file that has not ended. */
   flush(): void {
-    if (this.#fill > 0) this.#sink.write(this.#bufferBlock * BLOCK_BYTES, this.#buffer.subarray(0, this.#fill));
+    if (this.#fill > 0) this.#handOver(this.#bufferBlock * BLOCK_BYTES);
     this.#bufferBlock += this.#fill / BLOCK_BYTES;
     this.#fill = 0;
+  }
+
+  #handOver(offset: number): void {
+    if (this.#sink.exchange === undefined) this.#sink.write(offset, this.#buffer.subarray(0, this.#fill));
+    else this.#buffer = this.#sink.exchange(offset, this.#buffer, this.#fill);
   }
 
   #padBlock(lengthBytes: number): number {
