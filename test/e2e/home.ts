@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { identifyProcess, processState, signalProcess } from "@kiln/std/node";
+import { copyWarmHome, type WarmHome } from "./warm-home.ts";
 
 const KILN = fileURLToPath(new URL("../../kiln", import.meta.url));
 
@@ -28,6 +29,8 @@ export interface RunOptions {
   readonly cwd?: string;
   /** A program and its arguments that become `kiln`: into other namespaces, for example. */
   readonly wrapper?: readonly string[];
+  /** Kills it. */
+  readonly signal?: AbortSignal;
 }
 
 /** A home of the test's own, driven through the command line as a user would; disposing of it stops its daemon and VMs. */
@@ -54,6 +57,13 @@ export class TestHome implements AsyncDisposable {
     return new TestHome(join(parent, `home${suffix}`), { parent, env });
   }
 
+  /** A home that has a kernel set already, and a snapshot and an image, for tests that are not about how these are made. */
+  static async warm(warm: WarmHome, env: Readonly<Record<string, string>> = {}): Promise<TestHome> {
+    const home = await TestHome.create("", env);
+    await copyWarmHome(home.path, warm, TestHome.at);
+    return home;
+  }
+
   /** Runs `kiln ARGS` to its end. */
   async kiln(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
     return this.start(args, options).outcome;
@@ -72,7 +82,13 @@ export class TestHome implements AsyncDisposable {
     const stdout = options.watch === undefined ? collect(child.stdout) : pass(child.stdout, options.watch);
     const stderr = collect(child.stderr);
     const { promise, resolve } = Promise.withResolvers<number>();
-    child.once("close", (code, signal) => resolve(code ?? (signal === null ? -1 : 128)));
+    const kill = (): void => void child.kill("SIGKILL");
+    if (options.signal?.aborted === true) kill();
+    options.signal?.addEventListener("abort", kill, { once: true });
+    child.once("close", (code, signal) => {
+      options.signal?.removeEventListener("abort", kill);
+      resolve(code ?? (signal === null ? -1 : 128));
+    });
     const outcome = async (): Promise<Outcome> => ({ code: await promise, stdout: await stdout, stderr: await stderr });
     return { outcome: outcome(), interrupt: () => void child.kill("SIGINT") };
   }
