@@ -14,7 +14,14 @@ export {
 export { fileFingerprint, fileFingerprintNow, fingerprintOf, sameFingerprint } from "./fingerprint.ts";
 export { fsyncDirectory, fsyncTree } from "./fsync.ts";
 export { tryLockFile, type FileLock } from "./lock-file.ts";
-export { identifyProcess, processState, signalProcess, type ProcessIdentity } from "./process-identity.ts";
+export {
+  identifyProcess,
+  processState,
+  signalProcess,
+  type ProcessIdentity,
+  type ProcessStat,
+  type ProcessTable,
+} from "./process-identity.ts";
 export { publishDirectory, publishDirectoryOn, type PublishDirectoryOptions } from "./publish-directory.ts";
 export {
   publishBytes,

@@ -15,22 +15,33 @@ export interface ProcessIdentity {
   readonly startTime: string;
 }
 
+/** What a host tells of its processes, each at once: nothing is awaited between a look and a signal. */
+export interface ProcessTable {
+  bootId(): string;
+  /** The pid namespace of whoever asks. */
+  namespace(): string;
+  /** null: no process has this pid. */
+  stat(pid: number): ProcessStat | null;
+  /** Throws ESRCH, EPERM. 0 sends nothing. */
+  kill(pid: number, signal: NodeJS.Signals | 0): void;
+}
+
 /**
  * The identity of the process that has `pid` now; null if there is none or it is a zombie. `pidNamespace` is
  * that of the caller, in which it sees this pid, so that a process that leads a namespace of its own can be found again.
  */
-export async function identifyProcess(pid: number): Promise<ProcessIdentity | null> {
-  const found = readStat(pid);
+export async function identifyProcess(pid: number, table: ProcessTable = HOST): Promise<ProcessIdentity | null> {
+  const found = table.stat(pid);
   if (found === null || hasEnded(found)) return null;
-  return { bootId: readBootId(), pidNamespace: ownNamespace(), pid, startTime: found.startTime };
+  return { bootId: table.bootId(), pidNamespace: table.namespace(), pid, startTime: found.startTime };
 }
 
 /**
  * Whether that very process lives. A zombie is dead, so is every process of an earlier boot. "unknown": it
  * belongs to another pid namespace or is hidden from this user, and whoever asks must treat it as alive.
  */
-export async function processState(identity: ProcessIdentity): Promise<"alive" | "dead" | "unknown"> {
-  return stateNow(identity);
+export async function processState(identity: ProcessIdentity, table: ProcessTable = HOST): Promise<"alive" | "dead" | "unknown"> {
+  return stateNow(identity, table);
 }
 
 /**
@@ -38,10 +49,10 @@ export async function processState(identity: ProcessIdentity): Promise<"alive" |
  * one turn without a wait between them: the pid would have to be freed and used again within microseconds.
  * Throws EPERM if the process belongs to someone else.
  */
-export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<boolean> {
-  if (stateNow(identity) !== "alive") return false;
+export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals, table: ProcessTable = HOST): Promise<boolean> {
+  if (stateNow(identity, table) !== "alive") return false;
   try {
-    process.kill(identity.pid, signal);
+    table.kill(identity.pid, signal);
     return true;
   } catch (error) {
     if (hasCode(error, "ESRCH")) return false;
@@ -49,15 +60,15 @@ export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Si
   }
 }
 
-function stateNow(identity: ProcessIdentity): "alive" | "dead" | "unknown" {
-  if (identity.bootId !== readBootId()) return "dead";
-  if (identity.pidNamespace !== ownNamespace()) return "unknown";
-  const found = readStat(identity.pid);
-  if (found === null) return isHidden(identity.pid) ? "unknown" : "dead";
+function stateNow(identity: ProcessIdentity, table: ProcessTable): "alive" | "dead" | "unknown" {
+  if (identity.bootId !== table.bootId()) return "dead";
+  if (identity.pidNamespace !== table.namespace()) return "unknown";
+  const found = table.stat(identity.pid);
+  if (found === null) return isHidden(identity.pid, table) ? "unknown" : "dead";
   return found.startTime === identity.startTime && !hasEnded(found) ? "alive" : "dead";
 }
 
-interface ProcessStat {
+export interface ProcessStat {
   readonly state: string;
   /** Those that have not ended, the first among them even if it has. */
   readonly threads: number;
@@ -94,9 +105,9 @@ function hasEnded({ state, threads }: ProcessStat): boolean {
 }
 
 /** A /proc mounted with hidepid shows nothing of other users' processes; a signal would still be refused, not lost. */
-function isHidden(pid: number): boolean {
+function isHidden(pid: number, table: ProcessTable): boolean {
   try {
-    process.kill(pid, 0);
+    table.kill(pid, 0);
     return false;
   } catch (error) {
     if (hasCode(error, "EPERM")) return true;
@@ -116,3 +127,10 @@ function ownNamespace(): string {
   }
   return readlinkSync("/proc/self/ns/pid");
 }
+
+const HOST: ProcessTable = {
+  bootId: readBootId,
+  namespace: ownNamespace,
+  stat: readStat,
+  kill: (pid, signal) => void process.kill(pid, signal),
+};
