@@ -18,7 +18,11 @@ interface StartOptions {
 const attachOne = async (context: CommandContext, name: string, interactive: boolean): Promise<number> => {
   const kiln = await context.connect();
   const vm = await kiln.vms.get(name, { signal: context.signal });
-  return attachAndStart(context, kiln, { id: vm.id, options: { tty: vm.tty, stdin: interactive, proxySignals: true } });
+  return attachAndStart(context, kiln, {
+    id: vm.id,
+    epoch: vm.epoch + 1,
+    options: { tty: vm.tty, stdin: interactive, proxySignals: true },
+  });
 };
 
 const spec: CommandSpec = {

@@ -23,14 +23,14 @@ export const runForeground = async (context: CommandContext, request: CreateVmRe
   }
 };
 
-/** Attaches to a VM that is not started, then starts it. Throws a Failure of 125 until its command runs, of 1 afterwards. */
+/** Attaches to a VM that does not run, then starts it; `epoch` is that of its next boot where it has run before. Throws a Failure of 125 until its command runs, of 1 afterwards. */
 export const attachAndStart = async (
   context: CommandContext,
   kiln: Kiln,
-  vm: { readonly id: string; readonly options: RelayOptions },
+  vm: { readonly id: string; readonly options: RelayOptions; readonly epoch?: number },
 ): Promise<number> => {
-  const { id, options } = vm;
-  await using session = kiln.vms.attach(id, { stdin: options.stdin, signal: context.signal });
+  const { id, options, epoch } = vm;
+  await using session = kiln.vms.attach(id, { stdin: options.stdin, signal: context.signal, ...(epoch === undefined ? {} : { epoch }) });
   try {
     await session.connected;
     await using progress = new ProgressBlock(context.host, { json: context.json });

@@ -13,12 +13,15 @@ import {
   toProblem,
 } from "@kiln/protocol";
 import { abortable } from "@kiln/std";
+import { z } from "zod";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import type { Core } from "../operations/core.ts";
 import { attachToVm, type CommandStream, execInVm } from "../operations/stream-vm.ts";
 import { parseWith } from "./parse.ts";
 
 const PATH = /^\/v1\/vms\/([^/?]+)\/(exec|attach)(?:\?(.*))?$/;
+/** `epoch=` of an attach: the boot whose command it is, which may be yet to come. */
+const EPOCH = z.coerce.number().int().min(1).nullable();
 /** A client that takes nothing is not sent more than this ahead. */
 const SEND_AHEAD_BYTES = 1 << 20;
 /** RFC 6455 close codes. */
@@ -29,14 +32,15 @@ const GRACEFUL: ReadonlySet<number> = new Set([1000, 1005]);
 interface Target {
   readonly vm: string;
   readonly kind: "exec" | "attach";
+  readonly query: URLSearchParams;
 }
 
 /** null where the path is none of ours or not well-formed. */
 const parseTarget = (url: string): Target | null => {
-  const [, vm, kind] = PATH.exec(url) ?? [];
+  const [, vm, kind, query = ""] = PATH.exec(url) ?? [];
   if (vm === undefined) return null;
   try {
-    return { vm: decodeURIComponent(vm), kind: kind === "exec" ? "exec" : "attach" };
+    return { vm: decodeURIComponent(vm), kind: kind === "exec" ? "exec" : "attach", query: new URLSearchParams(query) };
   } catch (error) {
     if (error instanceof URIError) return null;
     throw error;
@@ -93,7 +97,7 @@ const serve = async (core: Core, client: WebSocket, target: Target): Promise<voi
 
 const openCommand = async (core: Core, input: ClientInput, target: Target & { signal: AbortSignal }): Promise<CommandStream> => {
   const { vm, signal } = target;
-  if (target.kind === "attach") return attachToVm(core, vm, { signal });
+  if (target.kind === "attach") return attachToVm(core, vm, { epoch: parseWith(EPOCH, target.query.get("epoch")), signal });
   return execInVm(core, vm, { request: parseWith(execRequest, await input.first(signal)), signal });
 };
 

@@ -9,7 +9,7 @@ import { beginPullImage } from "./images.ts";
 import { beginRemoveVm, removeVm } from "./remove-vm.ts";
 import { beginStartVm } from "./start-vm.ts";
 import { beginStopVm, killVm } from "./stop-vm.ts";
-import { execInVm } from "./stream-vm.ts";
+import { attachToVm, execInVm } from "./stream-vm.ts";
 import { createFakeCore } from "./testing/fake-core.ts";
 import { waitForVm } from "./wait-vm.ts";
 
@@ -215,6 +215,20 @@ test("a VM ends with its command, and its exit code is kept", async () => {
   assert.deepEqual([ended.state, ended.exitCode], ["exited", 7]);
   assert.equal(fake.host.machines.size, 0);
   assert.equal(fake.core.vms.reserved().memoryBytes, 0);
+});
+
+test("who attaches to a VM that has ended waits for the boot that it names, and for no other", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "job", start: true, command: ["exit", "7"] }));
+  await waitForVm(fake.core, "job", { signal: never });
+  for (const epoch of [null, 1]) await assert.rejects(attachToVm(fake.core, "job", { epoch, signal: never }), { code: "VM_NOT_RUNNING" });
+  const attached = attachToVm(fake.core, "job", { epoch: 2, signal: never });
+  const started = beginStartVm(fake.core, "job", NOBODY);
+  const stream = await attached;
+  assert.equal((await fake.ended(started)).state, "succeeded");
+  assert.equal((await stream.exit).exitCode, 7);
+  await stream.leave(true);
+  assert.equal(fake.vm("job")?.epoch, 2);
 });
 
 test("stop ends the command, kill cuts the power, and both give the memory back", async () => {

@@ -154,10 +154,17 @@ export const drainUnread = async (core: Core, run: RunningVm): Promise<void> => 
   }
 };
 
+export interface AttachOptions {
+  /** The boot that the caller is about to ask for: one that has not begun is waited for, whatever the VM's state. */
+  readonly epoch: number | null;
+  readonly signal: AbortSignal;
+}
+
 /** The VM's own command, from its first byte that is kept. Waits for the start of a VM that was only created. */
-export const attachToVm = async (core: Core, reference: string, options: { signal: AbortSignal }): Promise<CommandStream> => {
+export const attachToVm = async (core: Core, reference: string, options: AttachOptions): Promise<CommandStream> => {
   const record = getVm(core.vms, reference);
-  const awaited = ["created", "starting", "running", "stopping", "paused"].includes(record.state);
+  const isToCome = options.epoch !== null && record.epoch < options.epoch && ["exited", "failed"].includes(record.state);
+  const awaited = isToCome || ["created", "starting", "running", "stopping", "paused"].includes(record.state);
   if (!awaited) throw new KilnError("VM_NOT_RUNNING", `the VM ${record.name} is ${record.state}, not running`, { object: record.name });
   const left = new AbortController();
   const signal = AbortSignal.any([options.signal, left.signal]);

@@ -104,11 +104,12 @@ export class Vms {
   }
 
   /**
-   * The VM's own command. On a VM that is not started it waits for the start and misses nothing. If the VM ends while
-   * the connection is broken, the rest comes from its log and its record.
+   * The VM's own command. On a VM that was never started it waits for the start and misses nothing; with the `epoch` of
+   * the boot to come, on one that has ended too. If the VM ends while the connection is broken, the rest comes from its
+   * log and its record.
    */
-  attach(ref: string, options: CallOptions & { readonly stdin?: boolean } = {}): CommandSession {
-    const query = { stdin: options.stdin ?? false };
+  attach(ref: string, options: CallOptions & { readonly stdin?: boolean; readonly epoch?: number } = {}): CommandSession {
+    const query = { stdin: options.stdin ?? false, epoch: options.epoch };
     return new CommandSession({
       open: ({ signal }) => this.#api.openSocket(`${pathOf(ref)}/attach`, { query, signal }),
       hello: null,
