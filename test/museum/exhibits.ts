@@ -5,6 +5,9 @@ import { exhibit as i02 } from "./exhibits/i02-global-lock.ts";
 import { exhibit as i03 } from "./exhibits/i03-one-name.ts";
 import { exhibit as i04 } from "./exhibits/i04-half-written.ts";
 import { exhibit as i04b } from "./exhibits/i04b-power.ts";
+import { exhibit as i04c } from "./exhibits/i04c-directory.ts";
+import { exhibit as i06 } from "./exhibits/i06-clean-up.ts";
+import { exhibit as i09 } from "./exhibits/i09-same-bytes.ts";
 import { exhibit as i10 } from "./exhibits/i10-lock-entry.ts";
 import { exhibit as i11 } from "./exhibits/i11-first-caller.ts";
 import { exhibit as i11b } from "./exhibits/i11b-last-caller.ts";
@@ -18,8 +21,33 @@ import { exhibit as i21 } from "./exhibits/i21-version.ts";
 import { exhibit as i26 } from "./exhibits/i26-exec-once.ts";
 import { exhibit as i27 } from "./exhibits/i27-parallel-execs.ts";
 import { exhibit as i29 } from "./exhibits/i29-one-session.ts";
+import { exhibit as i43 } from "./exhibits/i43-stages.ts";
 
 /** All of the museum, in the order of its page. */
-const ALL: readonly Exhibit[] = [i01, i01b, i02, i03, i04, i04b, i10, i11, i11b, i11c, i12, i13, i17, i17b, i20, i21, i26, i27, i29];
+const ALL: readonly Exhibit[] = [
+  i01,
+  i01b,
+  i02,
+  i03,
+  i04,
+  i04b,
+  i04c,
+  i06,
+  i09,
+  i10,
+  i11,
+  i11b,
+  i11c,
+  i12,
+  i13,
+  i17,
+  i17b,
+  i20,
+  i21,
+  i26,
+  i27,
+  i29,
+  i43,
+];
 
 export const exhibits: ReadonlyMap<string, Exhibit> = new Map(ALL.map((exhibit) => [exhibit.id, exhibit]));

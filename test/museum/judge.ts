@@ -6,10 +6,12 @@ import { type Exhibit, Violation } from "./exhibit.ts";
 export interface Judgement {
   readonly exhibit: Exhibit;
   readonly seeds: number;
-  /** The failure with the fewest steps; null: the naive one passes all. */
+  /** Its failure with the fewest steps, by what the exhibit is about; null: there is none. */
   readonly naive: Verdict | null;
-  /** Under how many of the seeds the naive one fails. */
+  /** Under how many of the seeds it fails so. */
   readonly naiveFailures: number;
+  /** The naive one has failed by something that is no check: the scenario is at fault. */
+  readonly crash: Verdict | null;
   /** The first failure of Kiln's; null: it passes all. */
   readonly kiln: Verdict | null;
 }
@@ -28,17 +30,18 @@ const failuresOf = async (side: Side, { first, count }: { first: number; count: 
 export const judge = async (exhibit: Exhibit, { first = 1, count }: { first?: number; count: number }): Promise<Judgement> => {
   const naive = await failuresOf(exhibit.naive, { first, count });
   const [kiln = null] = await failuresOf(exhibit.kiln, { first, count });
-  const shortest = naive.toSorted((one, other) => one.steps - other.steps)[0] ?? null;
-  return { exhibit, seeds: count, naive: shortest, naiveFailures: naive.length, kiln };
+  const shown = naive.filter(({ failure }) => isComplaint(exhibit, failure));
+  const crash = naive.find(({ failure }) => !(failure instanceof Violation)) ?? null;
+  const shortest = shown.toSorted((one, other) => one.steps - other.steps)[0] ?? null;
+  return { exhibit, seeds: count, naive: shortest, naiveFailures: shown.length, crash, kiln };
 };
 
+const isComplaint = ({ complaint }: Exhibit, failure: Error | null): boolean =>
+  failure instanceof Violation && failure.message.includes(complaint);
+
 /** What is wrong with an exhibit; empty where it shows what it is to show. */
-export const complaintsOf = ({ exhibit, seeds, naive, kiln }: Judgement): readonly string[] => {
-  const complaints: string[] = [];
-  if (naive === null) complaints.push(`${exhibit.id}: the naive one passes all ${seeds} seeds`);
-  else if (!(naive.failure instanceof Violation) || !naive.failure.message.includes(exhibit.complaint)) {
-    complaints.push(`${exhibit.id}: the naive one fails at seed ${naive.seed} by something else: ${String(naive.failure)}`);
-  }
-  if (kiln !== null) complaints.push(`${exhibit.id}: Kiln fails at seed ${kiln.seed}: ${String(kiln.failure)}`);
-  return complaints;
-};
+export const complaintsOf = ({ exhibit, seeds, naive, crash, kiln }: Judgement): readonly string[] => [
+  ...(naive === null ? [`${exhibit.id}: no seed of ${seeds} makes the naive one fail with "${exhibit.complaint}"`] : []),
+  ...(crash === null ? [] : [`${exhibit.id}: the naive one crashes at seed ${crash.seed}: ${String(crash.failure)}`]),
+  ...(kiln === null ? [] : [`${exhibit.id}: Kiln fails at seed ${kiln.seed}: ${String(kiln.failure)}`]),
+];

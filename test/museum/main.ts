@@ -27,19 +27,27 @@ const number = (name: string, text: string): number => {
   return Number.isSafeInteger(value) && value >= 1 ? value : complain(`--${name} ${text} is no whole number from 1 on`);
 };
 
+/** With their numbers; of the same step several times in a row the first stands for all. */
+const stepsOf = (trace: readonly string[]): readonly string[] => {
+  let step = 0;
+  return trace.flatMap((text, at) => {
+    if (text.startsWith("  ")) return [`         ${text.trimStart()}`];
+    step += 1;
+    if (trace[at - 1] === text) return [];
+    let times = 1;
+    while (trace[at + times] === text) times += 1;
+    return [`  ${String(step).padStart(4)} ${text}${times === 1 ? "" : `, ${times} times`}`];
+  });
+};
+
 /** One order, step by step: who goes on, with what; indented, what they say about it. */
 const playSeed = async (exhibit: Exhibit, { seed, isNaive }: { seed: number; isNaive: boolean }): Promise<boolean> => {
   const scheduler = new Scheduler(seed, { trace: true });
   const side = isNaive ? exhibit.naive : exhibit.kiln;
   const outcome = await outcomeOf(scheduler.run(() => side(scheduler)));
   print(`${exhibit.id}, ${isNaive ? "the naive way" : "Kiln"}, in the order of seed ${seed}:`);
-  let step = 0;
-  for (const text of scheduler.trace ?? []) {
-    const isRemark = text.startsWith("  ");
-    if (!isRemark) step += 1;
-    print(isRemark ? `         ${text.trimStart()}` : `  ${String(step).padStart(4)} ${text}`);
-  }
-  print(outcome.ok ? `  all is well after ${step} steps` : `  ${outcome.error.message}`);
+  for (const text of stepsOf(scheduler.trace ?? [])) print(text);
+  print(outcome.ok ? `  all is well after ${scheduler.steps} steps` : `  ${outcome.error.message}`);
   return outcome.ok;
 };
 

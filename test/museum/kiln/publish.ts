@@ -1,11 +1,19 @@
-import type { FileFingerprint } from "@kiln/std";
-import { randomHex } from "@kiln/std";
+import { dirname } from "node:path/posix";
+import { type FileFingerprint, randomHex } from "@kiln/std";
 import { hasCode, type PublishedFile, publishFileOn, type PublishFileOptions, type PublishingFiles } from "@kiln/std/node";
 import type { SimDisk, SimFileInfo, SimFiles } from "../../sim/disk.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
 import type { Actor } from "../stage.ts";
 
 export const STAGING = "/home/staging";
+
+/** What a scenario finds: whole, and safe. */
+export const plant = (disk: SimDisk, path: string, text: string): void => {
+  disk.create(path);
+  disk.append(path, toBytes(text));
+  disk.sync(path);
+  disk.syncNames(dirname(path));
+};
 
 /** A file of the simulated disk that is open: it is the same file, whatever its name. */
 interface OpenFile extends AsyncDisposable {
