@@ -9,6 +9,15 @@ interface Inode {
   safe: Uint8Array | null;
   mode: number;
   changes: number;
+  /** When it changed last, in virtual milliseconds. */
+  changedMs: number;
+}
+
+/** A directory has got another name, and no fsync has made that safe. */
+interface Move {
+  readonly from: string;
+  readonly to: string;
+  readonly names: readonly string[];
 }
 
 type Names = Map<string, Inode>;
@@ -18,6 +27,7 @@ export interface SimFileInfo {
   readonly ino: number;
   /** Grows with each change of the file. */
   readonly changes: number;
+  readonly changedMs: number;
 }
 
 /** A system call of the simulated disk has failed. `code` as Node says it: ENOENT, EEXIST, ENOSPC, EIO. */
@@ -45,6 +55,7 @@ export class SimDisk {
   #names: Names = new Map();
   /** As they are after a power failure: names that their directory's fsync has made safe. */
   #safeNames: Names = new Map();
+  #moves: Move[] = [];
   #inodes = 0;
   /** Bytes that may still be written; then ENOSPC. */
   room = Infinity;
@@ -61,6 +72,11 @@ export class SimDisk {
   /** The power fails, and comes back: what was synced is there, the rest as the dice fall. */
   losePower(): void {
     const { dice } = this.#scheduler;
+    for (const move of this.#moves) {
+      if (dice.chance(SURVIVES)) this.#keepMove(move);
+      else this.#takeBack(move);
+    }
+    this.#moves = [];
     const changed = new Set([...this.#names.keys(), ...this.#safeNames.keys()]);
     const after: Names = new Map();
     for (const path of changed) {
@@ -88,7 +104,13 @@ export class SimDisk {
 
   info(path: string): SimFileInfo | null {
     const inode = this.#names.get(path);
-    return inode === undefined ? null : { size: inode.bytes.length, ino: inode.ino, changes: inode.changes };
+    return inode === undefined ? null : describe(inode);
+  }
+
+  /** The file that has the name now, however it is called later: fstat(2). */
+  handle(path: string): () => SimFileInfo {
+    const inode = this.require(path, "open");
+    return () => describe(inode);
   }
 
   /** A byte that was never written so: what a failing disk does. */
@@ -96,7 +118,12 @@ export class SimDisk {
     const inode = this.require(path, "damage");
     inode.bytes = inode.bytes.map((byte, at) => (at === 0 ? byte ^ 1 : byte));
     inode.safe = inode.bytes;
+    this.#touch(inode);
+  }
+
+  #touch(inode: Inode): void {
     inode.changes += 1;
+    inode.changedMs = this.#scheduler.clockOf().now();
   }
 
   require(path: string, call: string): Inode {
@@ -108,7 +135,14 @@ export class SimDisk {
   create(path: string): void {
     if (this.#names.has(path)) throw new SimDiskError("EEXIST", "open", path);
     this.#inodes += 1;
-    this.#names.set(path, { ino: this.#inodes, bytes: new Uint8Array(0), safe: null, mode: 0o600, changes: 0 });
+    this.#names.set(path, { ino: this.#inodes, bytes: new Uint8Array(0), safe: null, mode: 0o600, changes: 0, changedMs: 0 });
+    this.#touch(this.require(path, "open"));
+  }
+
+  chmod(path: string, mode: number): void {
+    const inode = this.require(path, "chmod");
+    inode.mode = mode;
+    this.#touch(inode);
   }
 
   append(path: string, bytes: Uint8Array): void {
@@ -119,13 +153,13 @@ export class SimDisk {
     grown.set(inode.bytes);
     grown.set(bytes, inode.bytes.length);
     inode.bytes = grown;
-    inode.changes += 1;
+    this.#touch(inode);
   }
 
-  truncate(path: string): void {
+  truncate(path: string, bytes = 0): void {
     const inode = this.require(path, "ftruncate");
-    inode.bytes = new Uint8Array(0);
-    inode.changes += 1;
+    inode.bytes = inode.bytes.slice(0, bytes);
+    this.#touch(inode);
   }
 
   sync(path: string): void {
@@ -137,7 +171,7 @@ export class SimDisk {
     const inode = this.require(path, replace ? "rename" : "link");
     if (!replace && this.#names.has(target)) throw new SimDiskError("EEXIST", "link", target);
     this.#names.set(target, inode);
-    inode.changes += 1;
+    this.#touch(inode);
     if (!keep) this.#names.delete(path);
   }
 
@@ -146,12 +180,56 @@ export class SimDisk {
     this.#names.delete(path);
   }
 
+  /** rename(2) of a directory: all that is below it goes along, also when the power fails. A directory with entries is not replaced. */
+  moveTree(from: string, to: string): void {
+    const names = this.list(from).map((path) => path.slice(from.length));
+    if (names.length === 0) throw new SimDiskError("ENOENT", "rename", from);
+    if (this.#names.has(to)) throw new SimDiskError("ENOTDIR", "rename", to);
+    if (this.list(to).some((path) => path !== selfOf(to))) throw new SimDiskError("ENOTEMPTY", "rename", to);
+    for (const name of names) {
+      this.#names.set(`${to}${name}`, this.require(`${from}${name}`, "rename"));
+      this.#names.delete(`${from}${name}`);
+    }
+    this.#moves.push({ from, to, names });
+  }
+
+  #keepMove({ from, to, names }: Move): void {
+    for (const name of names) {
+      const inode = this.#names.get(`${to}${name}`);
+      if (inode !== undefined) this.#safeNames.set(`${to}${name}`, inode);
+      this.#safeNames.delete(`${from}${name}`);
+    }
+  }
+
+  #takeBack({ from, to, names }: Move): void {
+    for (const name of names) {
+      const inode = this.#names.get(`${to}${name}`);
+      if (inode !== undefined) this.#names.set(`${from}${name}`, inode);
+      this.#names.delete(`${to}${name}`);
+    }
+  }
+
+  /** rm -r: a file, or a directory with all that is below it. Nothing there is fine. */
+  removeTree(path: string): void {
+    this.#names.delete(path);
+    for (const name of this.list(path)) this.#names.delete(name);
+  }
+
   syncNames(directory: string): void {
+    for (const move of this.#moves.filter(({ to }) => parentOf(to) === directory)) this.#keepMove(move);
+    this.#moves = this.#moves.filter(({ to }) => parentOf(to) !== directory);
     const isIn = (path: string): boolean => path.startsWith(`${directory}/`) && !path.slice(directory.length + 1).includes("/");
     for (const path of this.#safeNames.keys()) if (isIn(path) && !this.#names.has(path)) this.#safeNames.delete(path);
     for (const [path, inode] of this.#names) if (isIn(path)) this.#safeNames.set(path, inode);
   }
 }
+
+const describe = ({ bytes, ino, changes, changedMs }: Inode): SimFileInfo => ({ size: bytes.length, ino, changes, changedMs });
+
+/** The name of a directory in itself, for directories that are made and may be empty. */
+export const selfOf = (directory: string): string => `${directory}/.`;
+
+const parentOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
 
 /** System calls of one process. Directories are there without being made. */
 export class SimFiles {
@@ -184,16 +262,47 @@ export class SimFiles {
     return this.#disk.require(path, "open").bytes;
   }
 
-  async truncate(path: string): Promise<void> {
+  async truncate(path: string, bytes = 0): Promise<void> {
     await this.#step("truncate");
-    this.#disk.truncate(path);
+    this.#disk.truncate(path, bytes);
   }
 
   /** Behind what is there, piece by piece. */
-  async append(path: string, bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+  async append(path: string, bytes: Uint8Array, pieceBytes: number = PIECE_BYTES): Promise<void> {
+    for (let at = 0; at < bytes.length; at += pieceBytes) {
       await this.#step("write");
-      this.#disk.append(path, bytes.subarray(at, at + PIECE_BYTES));
+      this.#disk.append(path, bytes.subarray(at, at + pieceBytes));
+    }
+  }
+
+  async chmod(path: string, mode: number): Promise<void> {
+    await this.#step("chmod");
+    this.#disk.chmod(path, mode);
+  }
+
+  /** mkdir(2). */
+  async makeDirectory(path: string): Promise<void> {
+    await this.#step("mkdir");
+    if (this.#disk.list(path).length > 0) throw new SimDiskError("EEXIST", "mkdir", path);
+    this.#disk.create(selfOf(path));
+  }
+
+  async moveTree(path: string, target: string): Promise<void> {
+    await this.#step("rename");
+    this.#disk.moveTree(path, target);
+  }
+
+  async removeTree(path: string): Promise<void> {
+    await this.#step("rm");
+    this.#disk.removeTree(path);
+  }
+
+  /** Every file below a directory, and the names of all. */
+  async syncTree(directory: string): Promise<void> {
+    await this.#step("fsync.tree");
+    for (const path of this.#disk.list(directory)) {
+      this.#disk.sync(path);
+      this.#disk.syncNames(parentOf(path));
     }
   }
 

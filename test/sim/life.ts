@@ -4,6 +4,8 @@
  */
 export class Life {
   readonly name: string;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #atEnd = new Set<() => void>();
   #isOver = false;
 
   constructor(name: string) {
@@ -14,8 +16,21 @@ export class Life {
     return this.#isOver;
   }
 
+  /** Settles at its end. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** What the host does for a process that has ended, such as closing its sockets. */
+  atEnd(close: () => void): void {
+    this.#atEnd.add(close);
+  }
+
   end(): void {
+    if (this.#isOver) return;
     this.#isOver = true;
+    for (const close of this.#atEnd) close();
+    this.#ended.resolve();
   }
 }
 

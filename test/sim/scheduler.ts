@@ -57,6 +57,8 @@ export class Scheduler {
   #steps = 0;
   /** The labels of the steps taken, in order, where they are asked for. */
   readonly trace: string[] | null;
+  /** No step is slower than this: a longer timer is due only when nobody else can go on. */
+  slowestStepMs = Infinity;
 
   constructor(seed: number, { trace = false, ...options }: SchedulerOptions & { readonly trace?: boolean } = {}) {
     this.dice = new Dice(seed);
@@ -119,13 +121,13 @@ export class Scheduler {
 
   #takeParked(): Parked | null {
     const parked = this.#parked;
-    if (parked.length === 0 || (this.#sleepers.length > 0 && this.#isFinite() && this.dice.chance(TIME_PASSES))) return null;
+    if (parked.length === 0 || (this.#sleepers.length > 0 && this.#isNear() && this.dice.chance(TIME_PASSES))) return null;
     const [taken] = parked.splice(this.#choose(), 1);
     return taken ?? null;
   }
 
-  #isFinite(): boolean {
-    return this.#sleepers.some(({ dueMs }) => dueMs < Infinity);
+  #isNear(): boolean {
+    return this.#sleepers.some(({ dueMs }) => dueMs < Infinity && dueMs - this.#elapsedMs <= this.slowestStepMs);
   }
 
   #choose(): number {
