@@ -7,6 +7,9 @@ export interface DeadlineOptions {
   readonly onTimeout: () => Error;
 }
 
+/** Nobody sees it; one that `abort` makes itself costs more than the rest. */
+const OVER = new Error("nobody waits for this deadline any more");
+
 /**
  * Runs `run` with a signal that aborts after `ms` or when the caller's own signal aborts, and always waits
  * until `run` has stopped. Rejects with the error of `onTimeout` if the deadline passed and `run` failed
@@ -37,7 +40,7 @@ export async function withDeadline<T>(ms: number, run: (signal: AbortSignal) => 
     throw timeout === null ? error : explain(timeout, error);
   } finally {
     signal.removeEventListener("abort", forward);
-    finished.abort();
+    finished.abort(OVER);
     await timer;
   }
 }
@@ -55,7 +58,7 @@ export function signalAfter(ms: number, clock: Clock): { readonly signal: AbortS
       if (!over.signal.aborted) late.abort(error);
     },
   );
-  return { signal: late.signal, [Symbol.dispose]: () => over.abort() };
+  return { signal: late.signal, [Symbol.dispose]: () => over.abort(OVER) };
 }
 
 function explain(timeout: Error, error: unknown): Error {

@@ -54,6 +54,7 @@ export class WireAgentSession implements AgentSession {
   readonly #connections: Connections;
   readonly #closed = new Deferred<void>();
   #nextStream = 1;
+  #gathers = false;
   #end: KilnError | null = null;
 
   /** Takes over a channel on which HELLO_ACK has come; `rest` is what followed it. */
@@ -208,8 +209,18 @@ export class WireAgentSession implements AgentSession {
     return this.#requests.send({ op, payload, timeoutMs: AGENT_LIMITS.requestMs, ...options });
   }
 
+  /** What is written in one turn goes out at once: each arrival wakes the guest. */
   #write(bytes: Uint8Array): void {
-    if (this.#end === null) this.#channel.write(bytes);
+    if (this.#end !== null) return;
+    if (!this.#gathers) {
+      this.#gathers = true;
+      this.#channel.cork();
+      queueMicrotask(() => {
+        this.#gathers = false;
+        this.#channel.uncork();
+      });
+    }
+    this.#channel.write(bytes);
   }
 
   /** The reply to ATTACH: from here on frames of `stream` are this attachment's, and an earlier one of the command has ended. */

@@ -62,7 +62,7 @@ export const createCommandSockets = (core: Core): CommandSockets => {
       socket.on("error", () => socket.destroy());
       const target = parseTarget(request.url ?? "");
       if (target === null) socket.end("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-      else server.handleUpgrade(request, socket, head, (client) => void serve(core, client, target));
+      else server.handleUpgrade(request, socket, head, (client) => void serve(core, { client, socket }, target));
     },
     terminate: () => {
       for (const client of server.clients) client.terminate();
@@ -70,7 +70,7 @@ export const createCommandSockets = (core: Core): CommandSockets => {
   };
 };
 
-const serve = async (core: Core, client: WebSocket, target: Target): Promise<void> => {
+const serve = async (core: Core, { client, socket }: { client: WebSocket; socket: Duplex }, target: Target): Promise<void> => {
   const left = new AbortController();
   const closed = new Promise<number>((resolve) => client.once("close", resolve));
   void closed.then(() => left.abort(new KilnError("CANCELLED", "the client has gone")));
@@ -84,8 +84,11 @@ const serve = async (core: Core, client: WebSocket, target: Target): Promise<voi
       input.forwardTo(command, left.signal);
       for await (const chunk of command.output) await sendBytes(client, encodeDataFrame(chunk), left.signal);
       const { exitCode, signal, oomKilled } = await command.exit;
+      // the last two messages in one piece
+      socket.cork();
       send(client, { type: "exit", exitCode, signal, oomKilled });
       client.close(CLOSE.normal);
+      socket.uncork();
       delivered = GRACEFUL.has(await closed);
     } finally {
       await command.leave(delivered);
