@@ -1,6 +1,7 @@
 import { glob } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { LONGEST } from "./longest.ts";
 import { mayTouchSystem } from "./tidy/ranks.ts";
 import { isTestPath, parseModule } from "./tidy/source.ts";
 
@@ -8,11 +9,12 @@ export type Stage = "parallel" | "guests" | "alone";
 
 const PATTERNS = ["packages/*/src/**/*.test.ts", "scripts/**/*.test.ts", "test/**/*.test.ts", "guest/**/*.test.ts"];
 
-/** All test files, relative to `root`, in order. */
+/** All test files, relative to `root`, in the order in which they begin. */
 export const findTests = async (root: string): Promise<string[]> => {
   const files: string[] = [];
   for await (const path of glob(PATTERNS, { cwd: root })) files.push(path);
-  return files.sort();
+  const rank = (path: string): number => (LONGEST.includes(path) ? LONGEST.indexOf(path) : LONGEST.length);
+  return files.sort().sort((one, other) => rank(one) - rank(other));
 };
 
 /** Modules of Node that a pure test does without, and the door of std that leads to them. */
