@@ -1,4 +1,6 @@
+import { soakDirectory } from "./directory.ts";
 import { soakEntries } from "./entries.ts";
+import { soakAgent } from "./fuzzed-agent.ts";
 import { soakStarts } from "./starts.ts";
 
 /** `npm run -s soak [-- NAME[=COUNT]…]`: proofs that take minutes or more. Each prints one JSON object; the exit code is 1 if one found anything. */
@@ -14,7 +16,7 @@ export interface SoakResult {
   readonly figures: Readonly<Record<string, number>>;
 }
 
-const SOAKS: Readonly<Record<string, Soak>> = { starts: soakStarts, entries: soakEntries };
+const SOAKS: Readonly<Record<string, Soak>> = { starts: soakStarts, entries: soakEntries, directory: soakDirectory, agent: soakAgent };
 
 const asked = process.argv.slice(2);
 const wanted = new Map(asked.map((word) => [word.split("=")[0] ?? "", /=(.*)$/.exec(word)?.[1] ?? null]));

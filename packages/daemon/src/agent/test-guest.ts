@@ -14,6 +14,7 @@ import { runTool } from "@kiln/std/node";
 import type { AgentSession, ExecAttachment, ExecEvent, ExecStatus, GuestExec, GuestSetup } from "../vms/agent.port.ts";
 
 const BUILD = fileURLToPath(new URL("../../../../guest/agent/build", import.meta.url));
+const CORPUS = fileURLToPath(new URL("../../../../guest/agent/fuzz/corpus", import.meta.url));
 
 export const setupOf = (change: Partial<GuestSetup> = {}): GuestSetup => ({
   modules: [],
@@ -99,6 +100,19 @@ export const build = async (kind: string): Promise<string> => {
   const out = join(directory, "agent");
   await runTool(BUILD, kind === "" ? [out] : [kind, out], { signal: AbortSignal.timeout(120_000) });
   return out;
+};
+
+/** Feeds what reads the channel with changed inputs of its corpus for so long. Throws a ToolError with the finding. */
+export const fuzzAgent = async (seconds: number, options: { readonly signal: AbortSignal }): Promise<void> => {
+  const binary = await build("--fuzz");
+  const scratch = await mkdtemp(join(tmpdir(), "kiln-fuzz-"));
+  try {
+    const flags = [`-max_total_time=${seconds}`, "-max_len=40000", "-timeout=10", "-print_final_stats=0", "-verbosity=0"];
+    const args = [...flags, `-artifact_prefix=${scratch}/`, scratch, CORPUS];
+    await runTool(binary, args, { ...options, maxOutputBytes: 4_000_000 });
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
 };
 
 /** The sanitized agent as a process. What the sanitizers say ends it, and fails whoever disposes of it. */
