@@ -1,6 +1,6 @@
 /** In which order scenarios run, what runs beside what, and how long. */
 import { inspect } from "node:util";
-import { DEADLINE_MS, GRACE_MS } from "./limits.ts";
+import { CLEANUP_MS, DEADLINE_MS, GRACE_MS } from "./limits.ts";
 import type { Scenario } from "./scenario.ts";
 
 /** One scenario's place, for as long as it runs. */
@@ -69,20 +69,23 @@ const runOne = async (scenario: Scenario, { host, signal, graceMs = GRACE_MS }: 
   });
   if (typeof scenario.skip === "string") return end("skipped", scenario.skip);
   const deadlineMs = scenario.deadlineMs ?? DEADLINE_MS;
-  const late = AbortSignal.timeout(deadlineMs);
-  const over = AbortSignal.any([signal, late]);
+  const late = new AbortController();
+  // not a signal's own timeout: it would not keep this program alive where a scenario waits for nothing that does
+  const timer = setTimeout(() => late.abort(new Error(`it is not done after ${deadlineMs} ms`)), deadlineMs);
+  const over = AbortSignal.any([signal, late.signal]);
   const complaints: string[] = [];
   let opened: Opened | null = null;
   try {
     opened = await host.open(scenario, over);
     await untilLate(opened.run(), { over, graceMs });
-    if (late.aborted) throw new Error("it ended after its time");
+    late.signal.throwIfAborted();
   } catch (error) {
-    const failure = late.aborted ? new Error(`it is not done after ${deadlineMs} ms`, { cause: error }) : error;
+    const failure = late.signal.aborted ? new Error(`it is not done after ${deadlineMs} ms`, { cause: error }) : error;
     complaints.push((await opened?.explain(failure)) ?? describeError(failure));
   }
+  clearTimeout(timer);
   try {
-    await opened?.close();
+    if (opened !== null) await untilLate(opened.close(), { over: AbortSignal.abort(), graceMs: 2 * CLEANUP_MS });
   } catch (error) {
     complaints.push(`at its end: ${describeError(error)}`);
   }
