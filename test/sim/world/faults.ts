@@ -31,11 +31,13 @@ const NEVER = new AbortController().signal;
 export class Troubles {
   readonly #scheduler: Scheduler;
   readonly #kill: () => void;
+  readonly #onStep: () => void;
   faults: Faults;
 
-  constructor(scheduler: Scheduler, options: { faults: Faults; kill: () => void }) {
+  constructor(scheduler: Scheduler, options: { faults: Faults; kill: () => void; onStep: () => void }) {
     this.#scheduler = scheduler;
     this.#kill = options.kill;
+    this.#onStep = options.onStep;
     this.faults = options.faults;
   }
 
@@ -51,6 +53,7 @@ export class Troubles {
   /** A place where a daemon waits: others go on, time passes, or it dies here. */
   async step(label: string, life: Life): Promise<void> {
     await this.#scheduler.step(label, life);
+    this.#onStep();
     if (this.happens("kill")) {
       this.#kill();
       return new Promise(() => undefined);

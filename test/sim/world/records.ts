@@ -16,10 +16,9 @@ const emptyImage = (): Uint8Array => {
   return empty;
 };
 
-/** Where a power failure may take the records back to. */
-const KEPT = 3;
-/** One of so many chances to look is taken. */
-const LOOKED_AT = 1 / 16;
+/** Moments that a power failure may take the records back to, and the steps between two of them. */
+const KEPT = 4;
+const STEPS_BETWEEN = 61;
 
 /**
  * The records of the simulated home in a real SQLite. A daemon that is killed takes none of its transactions along. A power
@@ -30,6 +29,7 @@ export class SimRecords {
   readonly #dice: Dice;
   /** Moments that a power failure may lead back to, the newest last. */
   #kept: Uint8Array[] = [];
+  #steps = 0;
 
   constructor(dice: Dice) {
     this.#dice = dice;
@@ -56,9 +56,10 @@ export class SimRecords {
     });
   }
 
-  /** Called now and then: a moment to which a power failure may lead back, if the dice like it. */
-  maySync(): void {
-    if (!this.#dice.chance(LOOKED_AT)) return;
+  /** Called at each step of a daemon. */
+  onStep(): void {
+    this.#steps += 1;
+    if (this.#steps % STEPS_BETWEEN !== 0) return;
     this.#kept = [...this.#kept.slice(1 - KEPT), this.#connection.serialize()];
   }
 

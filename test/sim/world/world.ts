@@ -73,7 +73,11 @@ export class SimWorld {
     this.host = new FakeHost({ ...rest, clock: this.clock });
     this.#records = new SimRecords(scheduler.dice);
     this.#capacities = { ...DEFAULTS, ...rest };
-    this.#troubles = new Troubles(scheduler, { faults: { ...NO_FAULTS, ...faults }, kill: () => this.#killByDice(rest.onKill) });
+    this.#troubles = new Troubles(scheduler, {
+      faults: { ...NO_FAULTS, ...faults },
+      kill: () => this.#killByDice(rest.onKill),
+      onStep: () => this.#records.onStep(),
+    });
   }
 
   static create(scheduler: Scheduler, options: SimOptions = {}): SimWorld {
