@@ -11,6 +11,8 @@ export interface Exhibit {
   readonly title: string;
   /** At most ten lines: who broke on it, in which order it happens, what Kiln does instead, where in the code. */
   readonly story: readonly string[];
+  /** Under how many seeds it is played where nobody says how many: fewer where a whole daemon is in it. */
+  readonly seeds?: number;
   /** A part of the message with which the naive one fails: what its users would see. */
   readonly complaint: string;
   /** Kiln's own code: passes under every seed. */

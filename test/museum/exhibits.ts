@@ -6,7 +6,11 @@ import { exhibit as i03 } from "./exhibits/i03-one-name.ts";
 import { exhibit as i04 } from "./exhibits/i04-half-written.ts";
 import { exhibit as i04b } from "./exhibits/i04b-power.ts";
 import { exhibit as i04c } from "./exhibits/i04c-directory.ts";
+import { exhibit as i05 } from "./exhibits/i05-seed.ts";
 import { exhibit as i06 } from "./exhibits/i06-clean-up.ts";
+import { exhibit as i07 } from "./exhibits/i07-damaged.ts";
+import { exhibit as i07b } from "./exhibits/i07b-late-verdict.ts";
+import { exhibit as i08 } from "./exhibits/i08-partial-record.ts";
 import { exhibit as i09 } from "./exhibits/i09-same-bytes.ts";
 import { exhibit as i10 } from "./exhibits/i10-lock-entry.ts";
 import { exhibit as i11 } from "./exhibits/i11-first-caller.ts";
@@ -14,13 +18,23 @@ import { exhibit as i11b } from "./exhibits/i11b-last-caller.ts";
 import { exhibit as i11c } from "./exhibits/i11c-newcomer.ts";
 import { exhibit as i12 } from "./exhibits/i12-transaction.ts";
 import { exhibit as i13 } from "./exhibits/i13-kept-failure.ts";
+import { exhibit as i14 } from "./exhibits/i14-redo.ts";
+import { exhibit as i15 } from "./exhibits/i15-killed-download.ts";
+import { exhibit as i16 } from "./exhibits/i16-boots-overlap.ts";
 import { exhibit as i17 } from "./exhibits/i17-names.ts";
 import { exhibit as i17b } from "./exhibits/i17b-capacity.ts";
+import { exhibit as i18 } from "./exhibits/i18-one-at-a-time.ts";
+import { exhibit as i19 } from "./exhibits/i19-cancelled-start.ts";
 import { exhibit as i20 } from "./exhibits/i20-words.ts";
 import { exhibit as i21 } from "./exhibits/i21-version.ts";
+import { exhibit as i22 } from "./exhibits/i22-delete-in-flight.ts";
+import { exhibit as i23 } from "./exhibits/i23-image-in-use.ts";
+import { exhibit as i23b } from "./exhibits/i23b-sweep.ts";
+import { exhibit as i24 } from "./exhibits/i24-prune.ts";
 import { exhibit as i26 } from "./exhibits/i26-exec-once.ts";
 import { exhibit as i27 } from "./exhibits/i27-parallel-execs.ts";
 import { exhibit as i29 } from "./exhibits/i29-one-session.ts";
+import { exhibit as i37 } from "./exhibits/i37-recycled-pid.ts";
 import { exhibit as i43 } from "./exhibits/i43-stages.ts";
 
 /** All of the museum, in the order of its page. */
@@ -32,7 +46,11 @@ const ALL: readonly Exhibit[] = [
   i04,
   i04b,
   i04c,
+  i05,
   i06,
+  i07,
+  i07b,
+  i08,
   i09,
   i10,
   i11,
@@ -40,13 +58,23 @@ const ALL: readonly Exhibit[] = [
   i11c,
   i12,
   i13,
+  i14,
+  i15,
+  i16,
   i17,
   i17b,
+  i18,
+  i19,
   i20,
   i21,
+  i22,
+  i23,
+  i23b,
+  i24,
   i26,
   i27,
   i29,
+  i37,
   i43,
 ];
 

@@ -27,7 +27,10 @@ const failuresOf = async (side: Side, { first, count }: { first: number; count: 
   return failures;
 };
 
-export const judge = async (exhibit: Exhibit, { first = 1, count }: { first?: number; count: number }): Promise<Judgement> => {
+const SEEDS = 200;
+
+export const judge = async (exhibit: Exhibit, how: { first?: number; count?: number } = {}): Promise<Judgement> => {
+  const { first = 1, count = exhibit.seeds ?? SEEDS } = how;
   const naive = await failuresOf(exhibit.naive, { first, count });
   const [kiln = null] = await failuresOf(exhibit.kiln, { first, count });
   const shown = naive.filter(({ failure }) => isComplaint(exhibit, failure));

@@ -12,7 +12,6 @@ import { complaintsOf, judge, type Judgement } from "./judge.ts";
 import { renderPage } from "./page.ts";
 import { outcomeOf } from "./stage.ts";
 
-const DEFAULT_SEEDS = 200;
 const PAGE = join(import.meta.dirname, "../../docs/museum.md");
 
 const print = (text = ""): void => void process.stdout.write(`${text}\n`);
@@ -77,7 +76,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { seeds: { type: "string" }, seed: { type: "string" }, naive: { type: "boolean" }, write: { type: "boolean" } },
 });
-const count = number("seeds", values.seeds ?? String(DEFAULT_SEEDS));
+const count = values.seeds === undefined ? {} : { count: number("seeds", values.seeds) };
 const unknown = positionals.find((id) => !exhibits.has(id));
 if (unknown !== undefined) complain(`${unknown} is no exhibit; there are ${[...exhibits.keys()].join(", ")}`);
 const wanted = [...exhibits.values()].filter(({ id }) => positionals.length === 0 || positionals.includes(id));
@@ -91,7 +90,7 @@ if (values.write === true) {
 } else {
   if (values.naive === true) complain("--naive comes with --seed");
   for (const exhibit of wanted) {
-    const judgement = await judge(exhibit, { count });
+    const judgement = await judge(exhibit, count);
     if (positionals.length === 1) await showOne(exhibit, judgement);
     else showRow(judgement);
     for (const text of complaintsOf(judgement)) {

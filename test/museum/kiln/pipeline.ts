@@ -6,13 +6,15 @@ import type { ImageRecord } from "../../../packages/daemon/src/images/records.po
 import { RecordedWork } from "../../../packages/daemon/src/operations/joined-work.ts";
 import { Operations } from "../../../packages/daemon/src/operations/operations.ts";
 import type { KernelSets, RootfsFiles } from "../../../packages/daemon/src/pipeline/artifacts.port.ts";
+import { ImageChecks } from "../../../packages/daemon/src/pipeline/checks.ts";
+import type { ArtifactReader, RootfsChecks } from "../../../packages/daemon/src/pipeline/checks.port.ts";
 import { Pipeline } from "../../../packages/daemon/src/pipeline/pipeline.ts";
 import { SqliteArtifactStore } from "../../../packages/daemon/src/store/artifact-store.ts";
 import { Database } from "../../../packages/daemon/src/store/database.ts";
 import { SqliteOperationStore } from "../../../packages/daemon/src/store/operation-store.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
 
-const PLATFORM = { os: "linux", architecture: "amd64", variant: "" };
+export const PLATFORM = { os: "linux", architecture: "amd64", variant: "" };
 const CONFIG = {
   ...{ entrypoint: [], cmd: [], env: [], workingDir: "/", user: "", stopSignal: "", diffIds: [], platform: PLATFORM },
   ...{ exposedPorts: [], volumes: [], labels: {} },
@@ -42,14 +44,20 @@ const NO_KERNELS: KernelSets = {
 
 const NO_ROOTFS: RootfsFiles = { path: (key) => `/rootfs/${key}`, build: notHere, isWhole: async () => true, removeNow: () => 0 };
 
+const NO_READER: ArtifactReader = {
+  ...{ blob: notHere, rootfs: notHere, kernel: notHere, preboot: notHere, blobs: async function* () {} },
+  ...{ storedAtMs: () => null, removeBlobNow: () => false },
+};
+
 /** What a scenario brings: where images come from, how a rootfs is built. */
 export interface KilnPorts {
   readonly source?: Pick<ImageSource, "fetch">;
   readonly rootfsFiles?: Partial<RootfsFiles>;
+  readonly rebuild?: RootfsChecks["rebuild"];
 }
 
 /** Kiln's pipeline, with its records in a database in memory, as main puts it together. */
-export const createKiln = (scheduler: Scheduler, { source, rootfsFiles }: KilnPorts) => {
+export const createKiln = (scheduler: Scheduler, { source, rootfsFiles, rebuild = notHere }: KilnPorts) => {
   const clock = scheduler.clockOf();
   const database = new Database(":memory:", { clock });
   const images = new SqliteArtifactStore(database);
@@ -68,5 +76,7 @@ export const createKiln = (scheduler: Scheduler, { source, rootfsFiles }: KilnPo
     platform: PLATFORM,
     distinguish: (secret) => secret,
   });
-  return { pipeline, images, leases, work, operations, clock, checkpoint, database };
+  const rootfsChecks = { compare: notHere, rebuild };
+  const checks = new ImageChecks({ work, clock, images, leases, checkpoint, reader: NO_READER, rootfsChecks });
+  return { pipeline, checks, images, leases, work, operations, clock, checkpoint, database };
 };
