@@ -28,6 +28,8 @@ interface Service {
 
 /** A registry's token travels in a header, and the schema allows 64 KiB of it, in base64. */
 const HEADER_BYTES = 128 * 2 ** 10;
+/** Clients that may connect while the daemon computes: Node's 511 turn away the rest of a crowd. The host's net.core.somaxconn, mostly 4096, is the end of it. */
+const BACKLOG = 4096;
 
 /** Serves a home whose lock the caller holds, until a signal or the API ends it. VMs run on. */
 export const serveHome = async (service: Service): Promise<void> => {
@@ -103,7 +105,7 @@ const listen = async (server: Server, paths: HomePaths): Promise<Disposable> => 
   const short = longSocketPath(staged);
   const bound = Promise.withResolvers<void>();
   server.once("error", bound.reject);
-  server.listen(short.path, () => bound.resolve());
+  server.listen({ path: short.path, backlog: BACKLOG }, () => bound.resolve());
   await bound.promise;
   await chmod(staged, 0o600);
   await rename(staged, paths.socket);

@@ -63,6 +63,21 @@ suite("a fair gate", () => {
     assert.deepEqual(places, [2, 1]);
   });
 
+  test("one caller with a thousand requests beside a thousand with one: the places are told in time that grows like the waiters", async () => {
+    const store = new Store(0);
+    const places = new Map<string, number>();
+    const waiter = (caller: string, name: string): void => void store.take(1, { caller, onPosition: (place) => places.set(name, place) });
+    for (let index = 0; index < 1000; index += 1) waiter("many", `many ${index}`);
+    for (let index = 0; index < 1000; index += 1) waiter(`one ${index}`, `one ${index}`);
+    const looks = 50;
+    const began = process.cpuUsage();
+    for (let look = 0; look < looks; look += 1) store.gate.retry();
+    const { user } = process.cpuUsage(began);
+    assert.deepEqual([places.get("many 0"), places.get("one 0"), places.get("one 999"), places.get("many 1")], [1, 2, 1001, 1002]);
+    // a look at each caller in each of a thousand rounds is a million of them, and took 50 ms
+    assert.ok(user / looks < 10_000, `${user / looks} microseconds of CPU for one look at 2,000 waiters`);
+  });
+
   test("a large request at the head is not overtaken by small ones", async () => {
     const store = new Store(1);
     const order: string[] = [];

@@ -147,8 +147,13 @@ export class FairGate {
 
   /** Everybody in the order in which they would get in: one of each caller, then the next of each. */
   #inOrder(): readonly Waiter[] {
-    const queues = [...this.#queues.values()];
-    const rounds = Math.max(0, ...queues.map((queue) => queue.length));
-    return Array.from({ length: rounds }, (_, round) => queues.flatMap((queue) => queue[round] ?? [])).flat();
+    const order: Waiter[] = [];
+    let queues = [...this.#queues.values()];
+    // a queue that has had its last turn is left out, so that this takes as long as there are waiters
+    for (let round = 0; queues.length > 0; round += 1) {
+      for (const queue of queues) order.push(...queue.slice(round, round + 1));
+      queues = queues.filter((queue) => queue.length > round + 1);
+    }
+    return order;
   }
 }

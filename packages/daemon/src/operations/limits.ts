@@ -4,6 +4,8 @@ export const OPERATION_LIMITS = {
   eventBatch: 256,
   /** Between signs of life of a quiet stream of events: proxies end what is silent for half a minute. */
   eventKeepAliveMs: 15_000,
+  /** Between two views of an operation of which only the progress or the place in a queue has changed: terminals redraw no faster. */
+  watchMs: 100,
   /** The newest events that an explanation brings along. */
   explainedEvents: 50,
   /** A restore answers within half a second, and within seconds beside fifty others; one that does not makes way for a cold boot. */

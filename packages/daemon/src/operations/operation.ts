@@ -10,6 +10,7 @@ import type {
 } from "@kiln/protocol";
 import { asKilnError, causesOf, KilnError } from "@kiln/protocol";
 import { type Clock, Deferred } from "@kiln/std";
+import { OPERATION_LIMITS } from "./limits.ts";
 import { isSuspended, SUSPENSION } from "./suspension.ts";
 
 /** What the code of an operation may say about itself while it runs. */
@@ -41,12 +42,14 @@ export interface OperationSpec {
   readonly caller?: string;
 }
 
-/** What is told of each change. `durable`: it is to be written down. */
+/** A change that is to be written down. */
 export interface OperationChange {
   readonly before: OperationView;
   readonly after: OperationView;
-  readonly durable: boolean;
 }
+
+/** Wakes somebody who watches. `step`: more than progress. */
+type Wake = (step: boolean) => void;
 
 /** Who asks where nobody says so, and for what the daemon does by itself. */
 export const NO_CALLER = "";
@@ -57,7 +60,7 @@ const timestamp = (clock: Clock): string => new Date(clock.now()).toISOString();
 export class LiveOperation {
   readonly #clock: Clock;
   readonly #abort = new AbortController();
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Set<Wake>();
   readonly #onChange: (change: OperationChange) => void;
   /** Its end; rejects with DAEMON_UNREACHABLE where the next daemon goes on with it. */
   readonly ended = new Deferred<OperationView>();
@@ -107,6 +110,22 @@ export class LiveOperation {
       result: null,
       report: null,
     };
+  }
+
+  get id(): OperationId {
+    return this.#view.id as OperationId;
+  }
+
+  get kind(): OperationKind {
+    return this.#view.kind;
+  }
+
+  get key(): string {
+    return this.#view.key;
+  }
+
+  get state(): OperationView["state"] {
+    return this.#view.state;
   }
 
   get view(): OperationView {
@@ -185,24 +204,40 @@ export class LiveOperation {
     });
   }
 
-  /** Views from now to the end, the newest where several came at once. */
+  /** Views from now to the end, the newest where several came at once. Steps come at once, progress and places no faster than anybody reads. */
   async *watch(options: { signal: AbortSignal }): AsyncGenerator<OperationView> {
     for (;;) {
-      const changed = new Deferred<void>();
-      const wake = (): void => changed.resolve();
+      const [changed, stepped] = [new Deferred<void>(), new Deferred<void>()];
+      const wake: Wake = (step) => {
+        changed.resolve();
+        if (step) stepped.resolve();
+      };
+      const leave = (): void => wake(true);
       this.#watchers.add(wake);
-      options.signal.addEventListener("abort", wake, { once: true });
+      options.signal.addEventListener("abort", leave, { once: true });
       try {
         const view = this.view;
+        const toldMs = this.#clock.monotonicMs();
         yield view;
         if (view.finishedAt !== null || this.#hasLeft) return;
         await changed.promise;
+        await this.#pause(toldMs, stepped.promise);
         options.signal.throwIfAborted();
       } finally {
         this.#watchers.delete(wake);
-        options.signal.removeEventListener("abort", wake);
+        options.signal.removeEventListener("abort", leave);
       }
     }
+  }
+
+  /** Until a step, or until so long after it was last told that it may be told again. */
+  async #pause(toldMs: number, stepped: Promise<void>): Promise<void> {
+    const leftMs = toldMs + OPERATION_LIMITS.watchMs - this.#clock.monotonicMs();
+    if (leftMs <= 0) return;
+    const enough = new AbortController();
+    const over = (): void => undefined; // and an abort says that a step came first
+    await Promise.race([stepped, this.#clock.sleep(leftMs, { signal: enough.signal }).then(over, over)]);
+    enough.abort();
   }
 
   #closedPhases(): OperationView["phases"] {
@@ -217,8 +252,10 @@ export class LiveOperation {
     if (this.#view.finishedAt !== null) return;
     const before = this.#view;
     this.#view = { ...before, ...change };
-    this.#onChange({ before, after: this.view, durable });
-    for (const wake of this.#watchers) wake();
+    // who gets in moves up all who wait behind: none of them costs a copy or a call
+    if (durable) this.#onChange({ before, after: this.view });
+    const step = durable || change.phase !== undefined;
+    for (const wake of this.#watchers) wake(step);
   }
 
   #end(change: Partial<OperationView>): void {

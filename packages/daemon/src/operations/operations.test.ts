@@ -5,6 +5,7 @@ import { Database } from "../store/database.ts";
 import { STORE_LIMITS } from "../store/limits.ts";
 import { SqliteOperationStore } from "../store/operation-store.ts";
 import { SqliteSagaLog } from "../store/saga-log.ts";
+import { OPERATION_LIMITS } from "./limits.ts";
 import { firstRecord, Operations } from "./operations.ts";
 import type { SagaRecord } from "./saga/saga.ts";
 import type { OperationStore } from "./store.port.ts";
@@ -141,6 +142,35 @@ test("a watcher sees the operation to its end", async () => {
     gate.resolve();
   }
   assert.equal(states.at(-1), "succeeded");
+});
+
+test("a watcher is told each step at once, and progress no faster than ten times a second", async () => {
+  const { operations, clock } = setUp();
+  const seen: string[] = [];
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+  };
+  const report = async (done: number, work: { report(progress: { done: number; total: null; unit: string }): void }): Promise<void> => {
+    work.report({ done, total: null, unit: "bytes" });
+    await turns();
+  };
+  const begun = operations.begin(
+    spec,
+    async (context) => {
+      await turns();
+      context.phase("fetch");
+      await turns();
+      for (let done = 1; done <= 50; done += 1) await report(done, context);
+      clock.advance(OPERATION_LIMITS.watchMs);
+      await turns();
+      await report(51, context);
+      return null;
+    },
+    null,
+  );
+  for await (const view of operations.watch(begun.id, { signal: never }))
+    seen.push(`${view.phase ?? view.state} ${view.progress?.done ?? 0}`);
+  assert.deepEqual(seen, ["running 0", "fetch 0", "fetch 50", "succeeded 51"]);
 });
 
 test("what an earlier daemon left running is failed with a cause", () => {

@@ -150,7 +150,7 @@ export class Operations {
   }
 
   count(state: "running" | "queued"): number {
-    return [...this.#live.values()].filter((live) => live.view.state === state).length;
+    return [...this.#live.values()].filter((live) => live.state === state).length;
   }
 
   async wait(id: string, options: { signal: AbortSignal }): Promise<OperationView> {
@@ -168,6 +168,11 @@ export class Operations {
   cancel(id: string): OperationView {
     this.#live.get(id)?.cancel(new KilnError("CANCELLED", `the operation ${id} was cancelled`, { operation: id }));
     return this.get(id);
+  }
+
+  /** The same for all of these kinds on one key. Looks at what runs here and at no record: five hundred removals ask while five hundred wait. */
+  cancelOn(key: string, { kinds }: { readonly kinds: readonly OperationSpec["kind"][] }): void {
+    for (const live of [...this.#live.values()]) if (live.key === key && kinds.includes(live.kind)) this.cancel(live.id);
   }
 
   /** Resolves when every operation that runs has ended, or is left to the next daemon. */
@@ -200,9 +205,9 @@ export class Operations {
     return left.length;
   }
 
-  #onChange(live: LiveOperation, { before, after: view, durable }: OperationChange): void {
-    if (view.finishedAt !== null) this.#live.delete(live.view.id);
-    if (durable) this.#write(view, operationEvent(before, view));
+  #onChange(live: LiveOperation, { before, after: view }: OperationChange): void {
+    if (view.finishedAt !== null) this.#live.delete(live.id);
+    this.#write(view, operationEvent(before, view));
   }
 
   /** Never throws: a full disk must not keep an operation from ending for those who wait for it. */

@@ -130,10 +130,7 @@ export const DELETE_SAGA: Saga<DeleteContext> = {
 const cancelStart = (core: Core, id: VmId): void => {
   const record = core.vms.get(id);
   if (record === null) return;
-  for (const operation of core.operations.list({ all: false })) {
-    const startsIt = (operation.kind === "vm.start" || operation.kind === "vm.create") && operation.key === id;
-    if (startsIt) core.operations.cancel(operation.id);
-  }
+  core.operations.cancelOn(id, { kinds: ["vm.start", "vm.create"] });
 };
 
 const endRun = async (core: Core, id: VmId): Promise<void> => {

@@ -93,6 +93,7 @@ export const forgiveResumes = (core: Core): void => {
  * its end. Those that were on their way back are taken back to their start.
  */
 export const resumeOperations = (core: Core, { sagas }: Interrupted): void => {
+  const active = new Set(core.operations.list({ all: false }).map(({ id }) => id));
   for (const found of sagas) {
     const record = tooOften({ ...found, resumes: found.resumes + 1 });
     core.sagas.put(record);
@@ -102,7 +103,7 @@ export const resumeOperations = (core: Core, { sagas }: Interrupted): void => {
       return proceed(core, record, operation);
     };
     core.journal.info({ operation: record.operation, saga: record.saga, backwards: record.failure !== null }, "going on with an operation");
-    if (isActive(core, record.operation)) core.operations.resume(record.operation, work);
+    if (active.has(record.operation)) core.operations.resume(record.operation, work);
     else void takeBackQuietly(core, record, work);
   }
 };
@@ -111,8 +112,6 @@ const tooOften = (record: SagaRecord): SagaRecord => {
   if (record.resumes <= RESUMES || record.failure !== null) return record;
   return { ...record, failure: { code: "INTERRUPTED", detail: `${RESUMES} daemons ended while this ran` } };
 };
-
-const isActive = (core: Core, id: string): boolean => core.operations.list({ all: false }).some((view) => view.id === id);
 
 /** Its operation has failed already, and something was left behind then. */
 const takeBackQuietly = async (core: Core, record: SagaRecord, work: (operation: OperationContext) => Promise<unknown>): Promise<void> => {

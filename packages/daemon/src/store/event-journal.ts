@@ -12,14 +12,21 @@ export class EventJournal {
   readonly #listeners = new Set<() => void>();
   #isTold = false;
   #untilTrim = 0;
+  #version = 0;
 
   constructor(clock: Pick<Clock, "now">) {
     this.#clock = clock;
   }
 
+  /** Another after each change of what is kept. */
+  get version(): number {
+    return this.#version;
+  }
+
   append(run: Run, { type, subject, data }: EventDraft): void {
     const time = new Date(this.#clock.now()).toISOString();
     run("INSERT INTO events (time, type, subject, data) VALUES (?, ?, ?, ?)", time, type, subject, JSON.stringify(data, cut));
+    this.#version += 1;
     this.#untilTrim -= 1;
     if (this.#untilTrim < 0) {
       this.#untilTrim = STORE_LIMITS.trimEvery;

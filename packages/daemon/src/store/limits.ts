@@ -1,5 +1,7 @@
 /** Limits of what is kept in the database, each with its reason. */
 export const STORE_LIMITS = {
+  /** Stretches of the journal that are kept until the next event, for others who ask for the same: most ask for the newest. */
+  eventBatches: 8,
   /** Some seven hundred runs of a VM, or a day of a busy home: 4 MB, and a client that was away reads it in a blink. */
   events: 10_000,
   /** Between looks at what is too old: a write in so many pays for all of them. */
