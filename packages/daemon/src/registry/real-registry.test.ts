@@ -10,7 +10,7 @@ import { copyToRegistry, scratchBinary, skipImages } from "../../../../test/fixt
 import { startRegistry } from "../../../../test/fixtures/registry.ts";
 import { loadRegistryConfig } from "./registry-config.ts";
 import { forward, listen } from "./testing/listener.ts";
-import { createImage, digestOf, Puller } from "./testing/pulling.ts";
+import { createImage, digestOf, PATIENT_LIMITS, Puller } from "./testing/pulling.ts";
 import { pushImage, pushManifest } from "./testing/push.ts";
 
 const signal = AbortSignal.timeout(120_000);
@@ -18,10 +18,12 @@ const PASSWORD = { username: "anna", password: "secret words" };
 const BASIC = { authorization: `Basic ${Buffer.from("anna:secret words").toString("base64")}` };
 const REPOSITORY = "team/app";
 
+const openPuller = (parts: Parameters<typeof Puller.open>[0] = {}): Promise<Puller> => Puller.open({ limits: PATIENT_LIMITS, ...parts });
+
 suite("Debian's docker-registry", { concurrency: true }, () => {
   test("an image is pulled whole, by one request for each of its parts; the second time by one for the manifest", async () => {
     await using registry = await startRegistry({ signal });
-    await using puller = await Puller.open();
+    await using puller = await openPuller();
     const image = createImage([randomBytes(300_000), randomBytes(10), randomBytes(0)]);
     await pushImage({ url: registry.url, repository: REPOSITORY }, "v1", image);
     await registry.clearLog();
@@ -68,7 +70,7 @@ suite("Debian's docker-registry", { concurrency: true }, () => {
 
   test("an index leads to the manifest of the platform, by tag and by digest", async () => {
     await using registry = await startRegistry({ signal });
-    await using puller = await Puller.open();
+    await using puller = await openPuller();
     const [image, other] = [createImage([randomBytes(1000)]), createImage([randomBytes(1000)])];
     const target = { url: registry.url, repository: REPOSITORY };
     await pushImage(target, "amd64", image);
@@ -110,7 +112,7 @@ suite("Debian's docker-registry", { concurrency: true }, () => {
         socket.destroy();
       });
     });
-    await using puller = await Puller.open();
+    await using puller = await openPuller();
     await puller.pull(`${front.host}/${REPOSITORY}:v1`);
     assert.ok(cuts >= 2);
     const statuses = (await registry.accessLog())
@@ -127,7 +129,7 @@ suite("Debian's docker-registry", { concurrency: true }, () => {
     try {
       const file = join(directory, "registries.toml");
       await writeFile(file, `[registry."${registry.host}"]\nca = ${JSON.stringify(registry.caFile)}\n`);
-      await using puller = await Puller.open({ config: loadRegistryConfig([file], { certificateDirs: [] }) });
+      await using puller = await openPuller({ config: loadRegistryConfig([file], { certificateDirs: [] }) });
       const reference = `${registry.host}/${REPOSITORY}:v1`;
       await assert.rejects(puller.pull(reference), { code: "REGISTRY_UNAUTHORIZED", message: new RegExp(`${reference} is denied`) });
       const credentials = { [registry.host]: PASSWORD };
@@ -142,7 +144,7 @@ suite("Debian's docker-registry", { concurrency: true }, () => {
 
   test("a registry with a password gives its image to who knows it", async () => {
     await using registry = await startRegistry({ signal, auth: PASSWORD });
-    await using puller = await Puller.open();
+    await using puller = await openPuller();
     const image = createImage([randomBytes(1000)]);
     await pushImage({ url: registry.url, repository: REPOSITORY, headers: BASIC }, "v1", image);
     const credentials = { [registry.host]: PASSWORD };
@@ -171,7 +173,7 @@ suite("Debian's docker-registry", { concurrency: true }, () => {
       ] as const) {
         const target = `${registry.host}/${REPOSITORY}:${tag}`;
         const digest = await copyToRegistry(image, target, { signal, ...registry.access, ...format });
-        await using puller = await Puller.open({ config: loadRegistryConfig([file], { certificateDirs: [] }) });
+        await using puller = await openPuller({ config: loadRegistryConfig([file], { certificateDirs: [] }) });
         const identity = { [`https://${registry.host}`]: { identityToken: registry.tokens.identityToken } };
         const callers: readonly (readonly [RegistryCredentials, string])[] = [
           [{}, "GET"],

@@ -75,6 +75,16 @@ export const FAST_LIMITS: RegistryLimits = {
   mirrorRetryAfterMs: 10,
 };
 
+/** Pauses as short, but as patient as a daemon is: for a server that is as slow as its machine is busy. */
+export const PATIENT_LIMITS: RegistryLimits = {
+  ...FAST_LIMITS,
+  connectMs: REGISTRY_LIMITS.connectMs,
+  headersMs: REGISTRY_LIMITS.headersMs,
+  idleMs: REGISTRY_LIMITS.idleMs,
+  documentMs: REGISTRY_LIMITS.documentMs,
+  slowWindowMs: REGISTRY_LIMITS.slowWindowMs,
+};
+
 /** As a daemon has it: a store, a source, and joined transfers. */
 export class Puller implements AsyncDisposable {
   readonly content: ContentStore;
