@@ -15,8 +15,18 @@ export interface DataFrame {
   readonly bytes: Uint8Array;
 }
 
+export interface GuestOfExec {
+  readonly vm: string;
+  readonly epoch: number;
+}
+
 /** What the daemon sends as text. After `exit` or `error` it closes the socket. */
 export type ServerMessage =
+  /**
+   * Which boot or restore of which VM an exec on this connection is for; the first message, where the VM runs. With it an
+   * exec that is asked for again finds its command, or none: a guest that has been started since runs nothing twice (I26).
+   */
+  | ({ readonly type: "guest" } & GuestOfExec)
   /**
    * The command runs (exec), or the VM's command is attached. The guest has stdin before `stdinOffset`, and offsets of
    * stdin count from the command's start; null (attach, where clients share stdin): they count from this connection's.

@@ -51,6 +51,28 @@ test("an exec that breaks comes back with the same id, and each byte is read onc
   assert.equal(new Set(ids).size, 1);
 });
 
+test("I26 an exec that comes back asks the guest that it was for, whoever has the name by then", async () => {
+  await using stub = await StubDaemon.listen();
+  const hellos: unknown[] = [];
+  const serve = (client: Client, isLast: boolean): void => {
+    sendMessage(client, { type: "guest", vm: "0123456789ab", epoch: 4 });
+    listen(client, {
+      text: (message) => {
+        if (message["command"] === undefined) return;
+        hellos.push(message["epoch"] ?? null);
+        if (!isLast) return client.terminate();
+        sendMessage(client, { type: "started", stdinOffset: null });
+        exitNow(client);
+      },
+    });
+  };
+  stub.onSocket("/v1/vms/web/exec", (client) => serve(client, false));
+  stub.onSocket("/v1/vms/0123456789ab/exec", (client) => serve(client, true));
+  await using session = clientOf(stub).vms.exec("web", { command: ["true"] });
+  assert.deepEqual(await readAll(session), { stdout: "", stderr: "" });
+  assert.deepEqual(hellos, [null, 4]);
+});
+
 test("output is acknowledged when it was consumed, not when it arrived", async () => {
   await using stub = await StubDaemon.listen();
   const acks: ClientMessage[] = [];

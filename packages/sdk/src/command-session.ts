@@ -1,5 +1,5 @@
 import { asKilnError, KilnError, parseProblem } from "@kiln/protocol/errors";
-import { encodeDataFrame, parseDataFrame, STDIN_WINDOW_BYTES, type ClientMessage } from "@kiln/protocol/streams";
+import { encodeDataFrame, parseDataFrame, STDIN_WINDOW_BYTES, type ClientMessage, type GuestOfExec } from "@kiln/protocol/streams";
 import { abortable, Deferred, type Clock } from "@kiln/std";
 import { isUnreachable } from "./api-client.ts";
 import { SDK_LIMITS } from "./limits.ts";
@@ -16,10 +16,10 @@ export interface CommandExit {
 }
 
 export interface SessionSource {
-  /** Opens the socket, for the first time and after each break. */
-  readonly open: (options: { readonly signal: AbortSignal }) => Promise<TransportSocket>;
-  /** The first text message on each socket: an exec's request. Its id makes the command run once. */
-  readonly hello: string | null;
+  /** Opens the socket, for the first time and after each break; `guest` is where an exec's command runs, once that is known. */
+  readonly open: (options: { readonly guest: GuestOfExec | null; readonly signal: AbortSignal }) => Promise<TransportSocket>;
+  /** The first text message on each socket: an exec's request. Its id makes the command run once in that guest. */
+  readonly hello: ((guest: GuestOfExec | null) => string) | null;
   readonly clock: Clock;
   readonly signal?: AbortSignal | undefined;
   readonly patienceMs?: number;
@@ -63,6 +63,7 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
   #ready = new Deferred<TransportSocket | null>();
   #isReady = false;
   #hasStarted = false;
+  #guest: GuestOfExec | null = null;
   #size: { readonly rows: number; readonly cols: number } | null = null;
   #stdinEnded = false;
   #sending: Promise<unknown> = Promise.resolve();
@@ -169,9 +170,10 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
 
   /** One socket, from its opening until the command's exit, or null when it broke. `alive` hears that the daemon works. */
   async #connect(signal: AbortSignal, alive: () => void): Promise<CommandExit | null> {
-    const socket = await this.#source.open({ signal });
+    const { open, hello } = this.#source;
+    const socket = await open({ guest: this.#guest, signal });
     try {
-      if (this.#source.hello !== null) await socket.send(this.#source.hello);
+      if (hello !== null) await socket.send(hello(this.#guest));
       this.#connected.resolve();
       return await abortable(this.#read(socket, alive), signal);
     } finally {
@@ -192,7 +194,8 @@ export class CommandSession implements AsyncIterable<OutputChunk>, AsyncDisposab
       const control = parseServerMessage(message);
       if (control.type === "error") throw control.error;
       if (control.type === "exit") return control.exit;
-      if (control.type === "stdin-ack") this.#stdin.acknowledge(control.offset);
+      if (control.type === "guest") this.#guest ??= control.guest;
+      else if (control.type === "stdin-ack") this.#stdin.acknowledge(control.offset);
       else await this.#resume(socket, control);
     }
     return null;
@@ -243,6 +246,7 @@ interface Started {
 
 type Control =
   | Started
+  | { readonly type: "guest"; readonly guest: GuestOfExec }
   | { readonly type: "stdin-ack"; readonly offset: number }
   | { readonly type: "exit"; readonly exit: CommandExit }
   | { readonly type: "error"; readonly error: KilnError };
@@ -256,6 +260,8 @@ const parseServerMessage = (text: string): Control => {
     throw new KilnError("INTERNAL", "the daemon sent a broken message on a stream", { cause });
   }
   switch (fields["type"]) {
+    case "guest":
+      return { type: "guest", guest: { vm: String(fields["vm"]), epoch: numberOr(fields["epoch"], 0) } };
     case "started":
       return { type: "started", stdinOffset: numberOr(fields["stdinOffset"], null) };
     case "stdin-ack":

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { createVmRequest, type CreateVmRequest } from "@kiln/protocol";
+import { createVmRequest, type CreateVmRequest, execRequest } from "@kiln/protocol";
 import { beginCreateVm } from "../../../packages/daemon/src/operations/create-vm.ts";
 import { removeImage } from "../../../packages/daemon/src/operations/images.ts";
 import { removeVm } from "../../../packages/daemon/src/operations/remove-vm.ts";
@@ -19,7 +19,7 @@ export const create = async ({ core }: SimDaemon, request: Partial<CreateVmReque
 
 /** What a command in a VM writes. */
 export const exec = async ({ core }: SimDaemon, vm: string, command: string[]): Promise<string> => {
-  const request = { id: "e1", command, env: [], workingDir: null, user: null, tty: null, stdin: false, overflow: "block" as const };
+  const request = execRequest.parse({ id: "e1", command });
   const stream = await execInVm(core, vm, { request, signal });
   let text = "";
   for await (const { stream: kind, offset, bytes } of stream.output) {

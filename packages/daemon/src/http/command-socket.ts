@@ -16,7 +16,7 @@ import { abortable } from "@kiln/std";
 import { z } from "zod";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import type { Core } from "../operations/core.ts";
-import { attachToVm, type CommandStream, execInVm } from "../operations/stream-vm.ts";
+import { attachToVm, type CommandStream, execInVm, guestOfExec } from "../operations/stream-vm.ts";
 import { parseWith } from "./parse.ts";
 
 const PATH = /^\/v1\/vms\/([^/?]+)\/(exec|attach)(?:\?(.*))?$/;
@@ -61,8 +61,14 @@ export const createCommandSockets = (core: Core): CommandSockets => {
     upgrade: (request, socket, head) => {
       socket.on("error", () => socket.destroy());
       const target = parseTarget(request.url ?? "");
-      if (target === null) socket.end("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-      else server.handleUpgrade(request, socket, head, (client) => void serve(core, { client, socket }, target));
+      if (target === null) {
+        socket.end("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        return;
+      }
+      // the answer and the first message in one piece
+      socket.cork();
+      server.handleUpgrade(request, socket, head, (client) => void serve(core, { client, socket }, target));
+      socket.uncork();
     },
     terminate: () => {
       for (const client of server.clients) client.terminate();
@@ -77,7 +83,7 @@ const serve = async (core: Core, { client, socket }: { client: WebSocket; socket
   client.on("error", () => client.terminate());
   const input = new ClientInput(client);
   try {
-    const command = await openCommand(core, input, { ...target, signal: left.signal });
+    const command = await openCommand(core, { client, input }, { ...target, signal: left.signal });
     let delivered = false;
     try {
       send(client, { type: "started", stdinOffset: command.stdinOffset });
@@ -98,10 +104,18 @@ const serve = async (core: Core, { client, socket }: { client: WebSocket; socket
   }
 };
 
-const openCommand = async (core: Core, input: ClientInput, target: Target & { signal: AbortSignal }): Promise<CommandStream> => {
+const openCommand = async (
+  core: Core,
+  { client, input }: { client: WebSocket; input: ClientInput },
+  target: Target & { signal: AbortSignal },
+): Promise<CommandStream> => {
   const { vm, signal } = target;
   if (target.kind === "attach") return attachToVm(core, vm, { epoch: parseWith(EPOCH, target.query.get("epoch")), signal });
-  return execInVm(core, vm, { request: parseWith(execRequest, await input.first(signal)), signal });
+  const guest = guestOfExec(core, vm);
+  if (guest !== null) send(client, { type: "guest", ...guest });
+  const request = parseWith(execRequest, await input.first(signal));
+  // what the client was told holds, whoever has the name by now
+  return execInVm(core, guest?.vm ?? vm, { request: { ...request, epoch: request.epoch ?? guest?.epoch ?? null }, signal });
 };
 
 const parseJson = (data: Uint8Array): unknown => {

@@ -122,7 +122,7 @@ export class BuilderVm implements AsyncDisposable {
     const refused: unknown[] = [];
     for (const shell of SHELLS) {
       const id = randomHex(this.#core.random, VM_ID_BYTES);
-      const how = { env: [...env], workingDir, user, tty: null, stdin: false, overflow: "block" as const };
+      const how = { epoch: null, env: [...env], workingDir, user, tty: null, stdin: false, overflow: "block" as const };
       try {
         return await execInVm(this.#core, this.id, { request: { id, command: [...shell, "-c", text], ...how }, signal });
       } catch (error) {

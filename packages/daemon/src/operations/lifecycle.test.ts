@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { test } from "node:test";
-import { createVmRequest, pullImageRequest, type VmId } from "@kiln/protocol";
+import { createVmRequest, execRequest, pullImageRequest, type VmId } from "@kiln/protocol";
 import { beginCreateVm } from "./create-vm.ts";
 import { adoptVms } from "./adopt-vms.ts";
 import { beginPullImage } from "./images.ts";
 import { beginRemoveVm, removeVm } from "./remove-vm.ts";
 import { beginStartVm } from "./start-vm.ts";
 import { beginStopVm, killVm } from "./stop-vm.ts";
-import { attachToVm, execInVm } from "./stream-vm.ts";
+import { attachToVm, execInVm, guestOfExec } from "./stream-vm.ts";
 import { createFakeCore } from "./testing/fake-core.ts";
 import { waitForVm } from "./wait-vm.ts";
 
@@ -247,16 +247,7 @@ test("I27 thirty parallel execs right after a start all answer", async () => {
   await fake.ended(fake.create({ name: "web", start: true }));
   const texts = await Promise.all(
     names(30).map(async (id) => {
-      const request = {
-        id,
-        command: ["echo", id],
-        env: [],
-        workingDir: null,
-        user: null,
-        tty: null,
-        stdin: false,
-        overflow: "block" as const,
-      };
+      const request = execRequest.parse({ id, command: ["echo", id] });
       const stream = await execInVm(fake.core, "web", { request, signal: never });
       let text = "";
       for await (const chunk of stream.output) text += Buffer.from(chunk.bytes).toString();
@@ -280,16 +271,7 @@ test("the same request with the same idempotency key makes one VM", async () => 
 test("I26 a client that breaks off and comes back with its exec id finds the command, and it ran once", async () => {
   await using fake = await createFakeCore();
   await fake.ended(fake.create({ name: "web", start: true }));
-  const request = {
-    id: "once",
-    command: ["echo", "hi"],
-    env: [],
-    workingDir: null,
-    user: null,
-    tty: null,
-    stdin: false,
-    overflow: "block" as const,
-  };
+  const request = execRequest.parse({ id: "once", command: ["echo", "hi"] });
   const lost = await execInVm(fake.core, "web", { request, signal: never });
   for await (const _ of lost.output);
   await lost.leave(false);
@@ -300,6 +282,22 @@ test("I26 a client that breaks off and comes back with its exec id finds the com
   assert.equal((await again.exit).exitCode, 0);
   await again.leave(true);
   assert.deepEqual((await run?.session.list({ signal: never }))?.map((exec) => exec.id).includes("once"), false);
+});
+
+test("I26 an exec id of a guest that has been started again runs nothing in the next one", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const guest = guestOfExec(fake.core, "web");
+  assert.deepEqual(guest, { vm: fake.vm("web")?.id, epoch: 1 });
+  const request = execRequest.parse({ id: "once", command: ["echo", "hi"], epoch: guest?.epoch });
+  const lost = await execInVm(fake.core, "web", { request, signal: never });
+  for await (const _ of lost.output);
+  await lost.leave(false);
+  await fake.ended(beginStopVm(fake.core, "web", { timeoutMs: 0, ...NOBODY }));
+  await fake.ended(beginStartVm(fake.core, "web", NOBODY));
+  await assert.rejects(execInVm(fake.core, "web", { request, signal: never }), { code: "EXEC_NOT_FOUND" });
+  const run = fake.core.running.get(fake.core.vms.find("web")?.id ?? ("" as never));
+  assert.deepEqual(await run?.session.list({ signal: never }).then((execs) => execs.some(({ id }) => id === "once")), false);
 });
 
 test("I36 a VM that ended while no daemon ran is written down as ended, and starts again", async () => {

@@ -1,4 +1,4 @@
-import { type Exec, KilnError, type StreamKind } from "@kiln/protocol";
+import { type Exec, type GuestOfExec, KilnError, type StreamKind } from "@kiln/protocol";
 import { Deferred } from "@kiln/std";
 import type { AgentSession, ExecAttachment, GuestExec } from "../vms/agent.port.ts";
 import type { Core } from "./core.ts";
@@ -42,6 +42,12 @@ const requireRun = (core: Core, reference: string): RunningVm => {
   return run;
 };
 
+/** The guest that an exec would run in now; null where there is none. */
+export const guestOfExec = (core: Core, reference: string): GuestOfExec | null => {
+  const record = core.vms.find(reference);
+  return record?.state === "running" ? { vm: record.id, epoch: record.epoch } : null;
+};
+
 /** A detached command that nobody reads is drained after this long, so that it can end and be forgotten. */
 const UNREAD_MS = 30_000;
 /** Far longer than any client tries to come back. */
@@ -52,6 +58,11 @@ export const execInVm = async (core: Core, reference: string, options: { request
   const { request, signal } = options;
   const run = requireRun(core, reference);
   const record = getVm(core.vms, run.id);
+  if (request.epoch !== null && request.epoch !== record.epoch) {
+    throw new KilnError("EXEC_NOT_FOUND", `the VM ${record.name} was started again, and what ran in it before has ended`, {
+      object: record.name,
+    });
+  }
   const spec = {
     id: request.id,
     argv: request.command,

@@ -117,6 +117,8 @@ export const killVmRequest = z.strictObject({ signal: z.string().max(16).default
 export const execRequest = z.strictObject({
   /** Chosen by the caller; asking twice with one id runs the command once. */
   id: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+  /** Where it has been asked for before: the epoch of that guest. Another guest refuses it. */
+  epoch: z.int().min(0).nullable().default(null),
   command: z.array(argument).min(1),
   env: environment.default([]),
   workingDir: z.string().startsWith("/").nullable().default(null),

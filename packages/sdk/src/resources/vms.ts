@@ -92,12 +92,12 @@ export class Vms {
     return this.#api.stream(`${pathOf(ref)}/console`, options);
   }
 
-  /** Runs a command in a running VM, once per `id`, however often the connection breaks. */
+  /** Runs a command in a running VM, once per `id`, however often the connection breaks; EXEC_NOT_FOUND where the VM was started again meanwhile. */
   exec(ref: string, request: ExecOptions, options: CallOptions = {}): CommandSession {
-    const hello = JSON.stringify({ ...request, id: request.id ?? this.#api.newId() });
+    const id = request.id ?? this.#api.newId();
     return new CommandSession({
-      open: ({ signal }) => this.#api.openSocket(`${pathOf(ref)}/exec`, { signal }),
-      hello,
+      open: ({ guest, signal }) => this.#api.openSocket(`${pathOf(guest?.vm ?? ref)}/exec`, { signal }),
+      hello: (guest) => JSON.stringify({ ...request, id, ...(guest === null ? {} : { epoch: guest.epoch }) }),
       clock: this.#api.clock,
       signal: options.signal,
     });
