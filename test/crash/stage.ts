@@ -98,7 +98,7 @@ const prepare = async (path: string, base: string, bundle: string): Promise<void
 };
 
 /** A fake guest boots no kernel, so this one is small: each daemon hashes all of it at its first use. */
-const addKernel = async ({ path }: TestHome): Promise<void> => {
+export const addKernel = async ({ path }: TestHome): Promise<void> => {
   const kernels = join(path, "kernels");
   const parts = { stagingDir: join(path, "staging"), apt: new Apt({ stagingDir: join(path, "staging"), clock: systemClock }) };
   const sets = new KernelDirectory({ ...parts, directory: kernels, agentPath: join(ROOT, ".cache/agent/kiln-agent"), clock: systemClock });

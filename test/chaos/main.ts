@@ -1,0 +1,39 @@
+/** `npm run chaos -- --seeds N --ops M [--driver fake|qemu] [--seed S] [--clients 8] [--json] [--report]`: random commands under faults, judged. */
+import { parseArgs } from "node:util";
+import { runChaos } from "./runs.ts";
+import { renderResults } from "./page.ts";
+
+const say = (text: string): void => void process.stderr.write(`chaos: ${text}\n`);
+
+const parseCount = (name: string, text: string): number => {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1) throw new Error(`--${name} ${text} is no positive number`);
+  return count;
+};
+
+const parse = (argv: readonly string[]) => {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      ...{ seeds: { type: "string", default: "1" }, ops: { type: "string", default: "40" }, seed: { type: "string", default: "1" } },
+      ...{ driver: { type: "string", default: "fake" }, clients: { type: "string", default: "8" } },
+      ...{ json: { type: "boolean", default: false }, report: { type: "boolean", default: false } },
+    },
+  } as const);
+  const { driver } = values;
+  if (driver !== "fake" && driver !== "qemu") throw new Error(`there is no driver ${driver}; there are fake and qemu`);
+  const count = (name: "seeds" | "ops" | "seed" | "clients"): number => parseCount(name, values[name]);
+  return {
+    ...{ driver, seeds: count("seeds"), first: count("seed"), ops: count("ops"), clients: count("clients") },
+    ...{ json: values.json, report: values.report },
+  };
+};
+
+const interrupt = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(new Error(name)));
+const { json, report, ...asked } = parse(process.argv.slice(2));
+const summary = await runChaos(asked, { say, signal: interrupt.signal });
+process.stdout.write(json ? `${JSON.stringify(summary)}\n` : renderResults(summary));
+if (report && !interrupt.signal.aborted) await (await import("./page.ts")).writeReport(summary);
+if (summary.failed.length > 0) process.exitCode = 1;
+if (interrupt.signal.aborted) process.exitCode = 130;
