@@ -6,7 +6,7 @@ import { removeVm } from "../../../packages/daemon/src/operations/remove-vm.ts";
 import { beginStopVm } from "../../../packages/daemon/src/operations/stop-vm.ts";
 import { execInVm } from "../../../packages/daemon/src/operations/stream-vm.ts";
 import { getVm } from "../../../packages/daemon/src/operations/find-vm.ts";
-import { type SimDaemon, SimWorld } from "./world.ts";
+import type { SimDaemon, SimWorld } from "./world.ts";
 
 const { signal } = new AbortController();
 const NOBODY = { idempotencyKey: null, credentials: {}, caller: "" };

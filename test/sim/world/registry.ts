@@ -1,6 +1,6 @@
 import { MEDIA_TYPES } from "@kiln/formats/oci";
 import { type Digest, KilnError } from "@kiln/protocol";
-import { planImport } from "../../../packages/daemon/src/images/import-plan.ts";
+import { type MissingContent, planImport } from "../../../packages/daemon/src/images/import-plan.ts";
 import type { ContentInfo, ContentShelf, FetchedImage, FetchOptions, ImageSource } from "../../../packages/daemon/src/images/ports.ts";
 import { canonicalReference } from "../../../packages/daemon/src/images/reference.ts";
 import { HeldContent } from "../../../packages/daemon/src/registry/held-content.ts";
@@ -119,14 +119,12 @@ class SimSource implements ImageSource {
     for (let turn = 0; turn < TURNS; turn += 1) {
       const plan = await planImport({ reference, root, tag: null, platform }, held, { signal });
       if (plan.state === "complete") return { image: plan.image, root };
-      await allSettled(
-        plan.missing.map(({ digest, kind }) => (kind === "blob" ? this.#fetchBlob(digest, options) : this.#ingest(digest, signal))),
-      );
+      await allSettled(plan.missing.map((one) => (one.kind === "blob" ? this.#fetchBlob(one, options) : this.#ingest(one.digest, signal))));
     }
     throw new KilnError("IMAGE_CONTENT_MISSING", `blobs of ${reference} go away while they are fetched`, { object: reference });
   }
 
-  async #fetchBlob(digest: Digest, { lease, share, signal }: FetchOptions): Promise<void> {
+  async #fetchBlob({ digest, isDamaged = false }: MissingContent, { lease, share, signal }: FetchOptions): Promise<void> {
     lease.hold(digest);
     let isOurs = false;
     const work = {
