@@ -30,5 +30,10 @@ export const create = async (core: Core, request: Partial<CreateVmRequest> & { n
 
 export const whatItSaid = ({ state, error }: OperationView): string => (error === null ? state : `${error.code}: ${error.detail}`);
 
+/** What came before is no part of the trace: only that it was. */
+export const sceneOf = (scheduler: Scheduler, before: string): void => {
+  scheduler.trace?.splice(0, Infinity, `  before: ${before}, ${scheduler.steps} steps`);
+};
+
 /** The VM of an operation that has succeeded. */
 export const vmOf = ({ result }: OperationView): VmId => result as VmId;

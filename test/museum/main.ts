@@ -26,17 +26,29 @@ const number = (name: string, text: string): number => {
   return Number.isSafeInteger(value) && value >= 1 ? value : complain(`--${name} ${text} is no whole number from 1 on`);
 };
 
-/** With their numbers; of the same step several times in a row the first stands for all. */
+/** What a whole daemon does with its files, with a guest, and in one step of a saga is one line. */
+const groupOf = (text: string): string => text.replace(/^(daemon \d+: (?:disk|guest|vmm|vm\.\w+\.\w+))\..*$/, "$1");
+
+/** With their numbers; several in a row of the same kind are one line. */
 const stepsOf = (trace: readonly string[]): readonly string[] => {
   let step = 0;
-  return trace.flatMap((text, at) => {
-    if (text.startsWith("  ")) return [`         ${text.trimStart()}`];
-    step += 1;
-    if (trace[at - 1] === text) return [];
+  const lines: string[] = [];
+  for (let at = 0; at < trace.length;) {
+    const text = trace[at] ?? "";
+    if (text.startsWith("  ")) {
+      lines.push(`         ${text.trimStart()}`);
+      at += 1;
+      continue;
+    }
     let times = 1;
-    while (trace[at + times] === text) times += 1;
-    return [`  ${String(step).padStart(4)} ${text}${times === 1 ? "" : `, ${times} times`}`];
-  });
+    while (groupOf(trace[at + times] ?? "") === groupOf(text)) times += 1;
+    const last = trace[at + times - 1] ?? "";
+    const ending = last === text ? "" : ` … ${last.slice(last.indexOf(": ") + 2)}`;
+    lines.push(`  ${String(step + 1).padStart(4)} ${text}${ending}${times === 1 ? "" : `, ${times} ${ending === "" ? "times" : "steps"}`}`);
+    step += times;
+    at += times;
+  }
+  return lines;
 };
 
 /** One order, step by step: who goes on, with what; indented, what they say about it. */

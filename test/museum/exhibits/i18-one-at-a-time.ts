@@ -4,7 +4,7 @@ import type { Core } from "../../../packages/daemon/src/operations/core.ts";
 import { beginStartVm } from "../../../packages/daemon/src/operations/start-vm.ts";
 import { beginStopVm } from "../../../packages/daemon/src/operations/stop-vm.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
-import { create, ended, openDaemon, vmOf, SEEDS_OF_A_DAEMON } from "../daemon.ts";
+import { create, ended, openDaemon, vmOf, sceneOf, SEEDS_OF_A_DAEMON } from "../daemon.ts";
 import { type Exhibit, must } from "../exhibit.ts";
 import { Actor } from "../stage.ts";
 
@@ -39,6 +39,7 @@ const scenario = async (scheduler: Scheduler, lock: KeyedLock<VmId>): Promise<vo
   const vmLocks = new Watched(lock);
   const watched: Core = { ...core, vmLocks };
   const id = vmOf(await create(watched, { name: "web" }));
+  sceneOf(scheduler, "a daemon starts, and web is created");
   const asks: readonly (readonly [string, () => OperationView])[] = [
     ["start", () => beginStartVm(watched, id, NOBODY)],
     ["stop", () => beginStopVm(watched, id, { ...NOBODY, timeoutMs: 1_000 })],

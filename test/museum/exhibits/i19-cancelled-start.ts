@@ -9,7 +9,7 @@ import type { VmNetwork } from "../../../packages/daemon/src/operations/vm-netwo
 import type { KernelFiles, VmmSpec } from "../../../packages/daemon/src/vms/driver.port.ts";
 import type { VmRecord } from "../../../packages/daemon/src/vms/record.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
-import { create, ended, openDaemon, vmOf, whatItSaid, SEEDS_OF_A_DAEMON } from "../daemon.ts";
+import { create, ended, openDaemon, vmOf, whatItSaid, sceneOf, SEEDS_OF_A_DAEMON } from "../daemon.ts";
 import { type Exhibit, must } from "../exhibit.ts";
 import { Actor } from "../stage.ts";
 import { MIB } from "../vm-records.ts";
@@ -27,6 +27,7 @@ const scenario = async (scheduler: Scheduler, begin: Begin): Promise<void> => {
   const { world, core } = await openDaemon(scheduler, { memoryBytes: MEMORY_BYTES });
   const [web, db] = [vmOf(await create(core, { name: "web" })), vmOf(await create(core, { name: "db" }))];
   const user = new Actor(scheduler, "user");
+  sceneOf(scheduler, "a daemon starts; web and db are created");
   const operation = begin(core, web);
   while (core.vms.get(web)?.state === "created") await user.step("waits");
   for (let time = scheduler.dice.below(30); time >= 0; time -= 1) await user.step("waits");

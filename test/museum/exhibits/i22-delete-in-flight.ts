@@ -5,7 +5,7 @@ import { beginStartVm } from "../../../packages/daemon/src/operations/start-vm.t
 import type { VmDisks } from "../../../packages/daemon/src/vms/disks.port.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
 import { HOME } from "../../sim/world/paths.ts";
-import { create, ended, openDaemon, vmOf, whatItSaid, SEEDS_OF_A_DAEMON } from "../daemon.ts";
+import { create, ended, openDaemon, vmOf, whatItSaid, sceneOf, SEEDS_OF_A_DAEMON } from "../daemon.ts";
 import { type Exhibit, must } from "../exhibit.ts";
 import { Actor, outcomeOf } from "../stage.ts";
 
@@ -33,6 +33,7 @@ const scenario = async (scheduler: Scheduler, remove: Remove): Promise<void> => 
   const { world, core: daemon } = await openDaemon(scheduler);
   const core = { ...daemon, disks: failingOnce(daemon.disks, scheduler.dice.chance(FAILS)) };
   const id = vmOf(await create(core, { name: "web" }));
+  sceneOf(scheduler, "a daemon starts, and web is created");
   const start = async (): Promise<void> => {
     const user = new Actor(scheduler, "user");
     await user.step("starts web");

@@ -3,7 +3,7 @@ import type { Core } from "../../../packages/daemon/src/operations/core.ts";
 import { removeImage } from "../../../packages/daemon/src/operations/images.ts";
 import { beginStartVm } from "../../../packages/daemon/src/operations/start-vm.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
-import { create, ended, IMAGE, openDaemon, vmOf, whatItSaid, SEEDS_OF_A_DAEMON } from "../daemon.ts";
+import { create, ended, IMAGE, openDaemon, vmOf, whatItSaid, sceneOf, SEEDS_OF_A_DAEMON } from "../daemon.ts";
 import { type Exhibit, must } from "../exhibit.ts";
 import { Actor, outcomeOf } from "../stage.ts";
 
@@ -16,6 +16,7 @@ const scenario = async (scheduler: Scheduler, remove: Remove): Promise<void> => 
   const { core } = await openDaemon(scheduler);
   const first = vmOf(await create(core, { name: "first" }));
   core.vms.remove(first);
+  sceneOf(scheduler, "a daemon starts, and the image is pulled");
   const [user, other] = [new Actor(scheduler, "user"), new Actor(scheduler, "other")];
   const makeAndStart = async (): Promise<void> => {
     await user.step(`creates web from ${IMAGE}`);

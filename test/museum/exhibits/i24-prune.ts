@@ -5,7 +5,7 @@ import { beginStartVm } from "../../../packages/daemon/src/operations/start-vm.t
 import { beginStopVm } from "../../../packages/daemon/src/operations/stop-vm.ts";
 import type { HomeUsage } from "../../../packages/daemon/src/operations/usage.port.ts";
 import type { Scheduler } from "../../sim/scheduler.ts";
-import { create, ended, openDaemon, vmOf, whatItSaid, SEEDS_OF_A_DAEMON } from "../daemon.ts";
+import { create, ended, openDaemon, vmOf, whatItSaid, sceneOf, SEEDS_OF_A_DAEMON } from "../daemon.ts";
 import { type Exhibit, must } from "../exhibit.ts";
 import { Actor } from "../stage.ts";
 
@@ -19,6 +19,7 @@ const scenario = async (scheduler: Scheduler, underTest: Prune): Promise<void> =
   const id = vmOf(await create(core, { name: "web", start: true }));
   await ended(core, beginStopVm(core, id, { ...NOBODY, timeoutMs: 1_000 }));
   must(core.vms.get(id)?.state === "exited", "web has not been stopped");
+  sceneOf(scheduler, "a daemon starts; web is created, started and stopped");
   const [user, nightly] = [new Actor(scheduler, "user"), new Actor(scheduler, "nightly job")];
   const start = async (): Promise<boolean> => {
     await user.step("starts web");
