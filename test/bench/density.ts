@@ -1,22 +1,14 @@
-import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Sandbox } from "@kiln/sdk";
 import { cpuMs } from "./cpu.ts";
 import { IMAGE, openHome } from "./home.ts";
 import { compare, type Figure, percentile } from "./measure.ts";
+import { readMib } from "./proc-memory.ts";
 
 const VMS = 40;
 const MEMORY_BYTES = 256 * 2 ** 20;
 const SETTLE_MS = 3_000;
 const IDLE_MS = 20_000;
-const KIB_PER_MIB = 1024;
-
-/** A line of /proc/PID/smaps_rollup or /proc/PID/status, in MiB. */
-const readMib = async (path: string, name: string): Promise<number> => {
-  const found = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(await readFile(path, "utf8"));
-  if (found === null) throw new Error(`${path} has no ${name}`);
-  return Number(found[1]) / KIB_PER_MIB;
-};
 
 /** Idle VMs of one image and shape: what each holds of the host's memory, shared pages in parts, and what it computes. */
 export const benchDensity = async (): Promise<Figure> => {

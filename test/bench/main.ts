@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { benchBurst } from "./burst.ts";
 import { benchCliStart } from "./cli-start.ts";
 import { benchDensity } from "./density.ts";
+import { benchLoadAdmission, benchLoadCold } from "./load/load.ts";
 import type { Figure } from "./measure.ts";
 import { benchAdopt, benchCreateReserve, benchPs } from "./operations.ts";
 import { benchPoolClaim } from "./pool-claim.ts";
@@ -29,6 +30,10 @@ const BENCHES: Readonly<Record<string, (options: { readonly write: boolean }) =>
   "pool.claim": benchPoolClaim,
   "burst.preboot": benchBurst,
   density: benchDensity,
+  "load.cold.fake": () => benchLoadCold("fake"),
+  "load.cold.qemu": () => benchLoadCold("qemu"),
+  "load.admission.fake": () => benchLoadAdmission("fake"),
+  "load.admission.qemu": () => benchLoadAdmission("qemu"),
   exec: benchExec,
   "create.reserve": benchCreateReserve,
   "ps.10000": benchPs,
