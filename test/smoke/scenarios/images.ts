@@ -174,15 +174,14 @@ export const IMAGES: readonly Scenario[] = [
   }),
 
   isolated("layout", "an OCI layout in the caller's directory runs, with the command of its config", async (place) => {
-    const { kiln, scratch } = place;
+    const { kiln, scratch, nonce } = place;
     const archive = join(scratch, "image.tar");
     await kiln.ok("save", "-o", archive, IMAGE);
-    await runTool("skopeo", ["copy", "-q", `oci-archive:${archive}`, `oci:${join(scratch, "layout")}:v1`], { signal: place.signal });
-    const words = ["run", "--rm", "-m", MEMORY, "oci:./layout:v1", "--", "busybox", "echo", place.nonce];
-    const outcome = await kiln.exits(0, words, { cwd: scratch });
-    assert.equal(outcome.stdout, `${place.nonce}\n`);
-    const made = (await kiln.json<ImageView[]>("images")).find(({ reference }) => reference.includes(scratch));
-    await kiln.ok("rmi", made?.reference ?? "");
+    await runTool("skopeo", ["copy", "-q", `oci-archive:${archive}`, `oci:${join(scratch, nonce)}:v1`], { signal: place.signal });
+    const reference = `oci:./${nonce}:v1`;
+    const words = ["run", "--rm", "-m", MEMORY, reference, "--", "busybox", "echo", nonce];
+    assert.equal((await kiln.exits(0, words, { cwd: scratch })).stdout, `${nonce}\n`);
+    await kiln.ok("rmi", reference);
   }),
 
   isolated(

@@ -121,7 +121,7 @@ export const OPERATIONS: readonly Scenario[] = [
         "true",
       );
       assert.equal((await kiln.json<VmView>("inspect", name)).state, "created");
-      await kiln.problem({ exit: 125, code: "REQUEST_INVALID" }, "run", "-d", "--name", "Not_A_Name", "-m", MEMORY, IMAGE);
+      await kiln.problem({ exit: 2, code: "REQUEST_INVALID" }, "run", "-d", "--name", "Not_A_Name", "-m", MEMORY, IMAGE);
     },
   ),
 ];
