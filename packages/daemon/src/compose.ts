@@ -90,7 +90,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   const apt = new Apt({ stagingDir: paths.staging, clock });
   const checkpoint = declareCheckpoints();
   const rootfsFiles = new RootfsDirectory({
-    ...{ directory: paths.rootfs, stagingDir: paths.staging, limits: config.rootfsLimits },
+    ...{ directory: paths.rootfs, stagingDir: paths.staging, limits: config.rootfsLimits, buildsAtOnce: config.buildsLimit },
     blobPath: (digest) => shelf.path(digest),
   });
   const kernelSets = new KernelDirectory({ directory: paths.kernels, stagingDir: paths.staging, agentPath: config.agentPath, apt, clock });

@@ -1,9 +1,19 @@
+import type { ScrubReport } from "@kiln/protocol";
 import { examples, type CommandSpec } from "../command-spec.ts";
 import { NO_WAIT_HELP } from "../images/transport.ts";
 import { followOperation, printBegun } from "../operation.ts";
 import { ProgressBlock } from "../render/progress.ts";
 import { renderTable } from "../render/table.ts";
 import { formatBytes } from "../render/units.ts";
+
+const render = (report: ScrubReport): string => {
+  const bad = report.artifacts.filter(({ state }) => state !== "whole");
+  const rows = bad.map(({ kind, id, state, repair }) => [kind, id, state, repair ?? "-"]);
+  const table = rows.length === 0 ? "" : renderTable(["KIND", "ID", "STATE", "WHAT WAS DONE"], rows);
+  const left = report.unrepaired === 0 ? "" : `, ${report.unrepaired} of them not put right`;
+  const found = report.damaged === 0 ? "all are whole" : `${report.damaged} ${report.damaged === 1 ? "was" : "were"} not whole${left}`;
+  return `${table}${report.checked} artifacts, ${formatBytes(report.bytes)}: ${found}\n`;
+};
 
 const spec: CommandSpec = {
   configure: (command) =>
@@ -16,13 +26,9 @@ const spec: CommandSpec = {
     if (command.opts<{ readonly wait?: boolean }>().wait === false) return await printBegun(context, operation);
     await using progress = new ProgressBlock(context.host, { json: context.json });
     const { report } = await followOperation(context, operation, { kiln, progress, cancel: true });
-    if (report?.kind !== "scrub") return;
-    if (context.json) return await context.printJson(report);
-    const bad = report.artifacts.filter(({ state }) => state !== "whole");
-    const rows = bad.map(({ kind, id, state, repair }) => [kind, id, state, repair ?? "-"]);
-    if (rows.length > 0) await context.print(renderTable(["KIND", "ID", "STATE", "WHAT WAS DONE"], rows));
-    const found = bad.length === 0 ? "all are whole" : `${bad.length} ${bad.length === 1 ? "was" : "were"} not whole`;
-    return await context.print(`${report.checked} artifacts, ${formatBytes(report.bytes)}: ${found}\n`);
+    if (report?.kind !== "scrub") return 1;
+    await (context.json ? context.printJson(report) : context.print(render(report)));
+    return report.unrepaired === 0 ? 0 : 1;
   },
 };
 export default spec;

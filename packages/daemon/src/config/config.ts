@@ -12,6 +12,8 @@ export interface Config {
   readonly home: string;
   /** Set by `--driver`; "fake" runs no guests and is for tests. */
   readonly driver: "qemu" | "fake";
+  /** Rootfs that are built at once. A build is one core's work, and takes memory by its entries. */
+  readonly buildsLimit: number;
   /** Boots that run at once. A boot is one core's work. */
   readonly bootsLimit: number;
   /** Memory that VMs may reserve together. */
@@ -153,6 +155,7 @@ export const parseConfig = (input: ConfigInput): Config => {
   return Object.freeze({
     home: settings.home ?? input.env["KILN_HOME"] ?? input.defaults.home,
     driver,
+    buildsLimit: parsePositive("KILN_BUILDS", input.env["KILN_BUILDS"], Math.max(2, input.host.cpus)),
     bootsLimit: parsePositive("KILN_BOOTS", input.env["KILN_BOOTS"], Math.max(2, input.host.cpus)),
     memoryBytes: parsePositive("KILN_MEMORY_BYTES", input.env["KILN_MEMORY_BYTES"], Math.floor(input.host.memoryBytes * MEMORY_SHARE)),
     cpus: parsePositive("KILN_CPUS", input.env["KILN_CPUS"], input.host.cpus * CPU_OVERCOMMIT),

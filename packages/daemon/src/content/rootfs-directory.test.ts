@@ -95,6 +95,31 @@ describe("the rootfs of an image whose layer is a file system", () => {
     assert.equal(show("/etc/gone"), "");
   });
 
+  test("I2 is built beside one other at a time, and who waits for a turn can leave", async () => {
+    const { image, stagingDir } = await storeOf([[tar, MEDIA_TYPES.layerTar]]);
+    const pipes = await mkdtemp(join(scratch, "pipes-"));
+    let [begun, fed] = [0, 0];
+    // a build reads its layer from a pipe, and ends when something comes through it
+    const blobPath = (): string => {
+      const path = join(pipes, String((begun += 1)));
+      execFileSync("mkfifo", [path]);
+      return path;
+    };
+    const rootfs = new RootfsDirectory({ directory: pipes, stagingDir, blobPath, buildsAtOnce: 2 });
+    const leave = new AbortController();
+    const build = (name: string, stop: AbortSignal) => rootfs.build(image, name.repeat(64), { ...WATCH, signal: stop });
+    const all = ["a", "b", "c", "d"].map((name) => build(name, signal));
+    const left = build("e", leave.signal);
+    leave.abort(new Error("left"));
+    await assert.rejects(left, /left/);
+    for (const expected of [2, 3, 4, 4]) {
+      while (begun < expected) await new Promise((resolve) => setTimeout(resolve, 1));
+      assert.equal(begun, expected);
+      await writeFile(join(pipes, String((fed += 1))), tar);
+    }
+    assert.equal(new Set((await Promise.all(all)).map(({ digest }) => digest)).size, 4);
+  });
+
   test("has a key of its own, where a tar of the same digest has another; keys of tars are what they were", () => {
     const layer = { digest: sha256(tar), size: 1, mediaType: "", diffId: sha256(tar) };
     const keyOf = (...formats: ImageLayer["format"][]) => rootfsKey({ layers: formats.map((format) => ({ ...layer, format })) }, WRITER);

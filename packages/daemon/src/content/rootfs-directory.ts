@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { layerEncoding } from "@kiln/formats/oci";
 import { type Digest, isDigest, KilnError, type Progress } from "@kiln/protocol";
-import type { FileFingerprint } from "@kiln/std";
+import { type FileFingerprint, Semaphore } from "@kiln/std";
 import { linkOrCopy, publishFile, publishLink, removeFileNow } from "@kiln/std/node";
 import { wholeFileSystem } from "../images/ext4-image.ts";
 import type { ImageLayer, ResolvedImage } from "../images/ports.ts";
@@ -17,6 +17,9 @@ export interface BuildWatch {
   readonly onProgress: (progress: Progress) => void;
 }
 
+/** Two images never wait for each other alone (I2). */
+const BUILDS_AT_ONCE = 2;
+
 /** `<home>/rootfs/<key>.ext4`, mode 0444, each a pure function of its key. */
 export class RootfsDirectory {
   readonly #directory: string;
@@ -24,9 +27,17 @@ export class RootfsDirectory {
   readonly #blobPath: (digest: Digest) => string;
   readonly #limits: Partial<RootfsLimits>;
   readonly #files = new KnownFiles();
+  readonly #builders: Semaphore;
 
-  /** `limits`: those that are not the builder's own. */
-  constructor(options: { directory: string; stagingDir: string; blobPath: (digest: Digest) => string; limits?: Partial<RootfsLimits> }) {
+  /** `limits`: those that are not the builder's own. `buildsAtOnce`: each takes a core and some of its memory; others wait. */
+  constructor(options: {
+    directory: string;
+    stagingDir: string;
+    blobPath: (digest: Digest) => string;
+    limits?: Partial<RootfsLimits>;
+    buildsAtOnce?: number;
+  }) {
+    this.#builders = new Semaphore(options.buildsAtOnce ?? BUILDS_AT_ONCE);
     this.#directory = options.directory;
     this.#stagingDir = options.stagingDir;
     this.#blobPath = options.blobPath;
@@ -89,6 +100,8 @@ export class RootfsDirectory {
       await linkOrCopy(this.#blobPath(blob.digest), path);
       return blob.digest;
     }
+    watch.onPhase("queue");
+    using _turn = await this.#builders.acquire({ signal });
     watch.onPhase("build rootfs");
     const layers = image.layers.map((layer) => ({
       path: this.#blobPath(layer.digest),

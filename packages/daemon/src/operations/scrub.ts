@@ -61,15 +61,21 @@ export const checkArtifact = async (core: Core, artifact: Artifact, reading: Rea
 
 type Check = (core: Core, id: string, reading: Reading) => Promise<Omit<CheckedArtifact, "kind" | "id"> | null>;
 
+const WHOLE = { state: "whole", repair: null, repaired: true } as const;
+
 const checkBlob: Check = async (core, id, reading) => {
   const digest = id as Digest;
   const file = await core.artifacts.blob(digest, reading);
   if (file === null) return null; // nothing promises it: an image that lacks it is asked for by verify
   const bytes = file.fingerprint.size;
-  if (file.digest === digest) return { bytes, state: "whole", repair: null };
+  if (file.digest === digest) return { bytes, ...WHOLE };
   tellDamaged(core, { kind: "blob", id, state: "damaged" });
   core.artifacts.removeBlobNow(digest, file);
-  return { bytes, state: "damaged", repair: "it is gone; `kiln image rebuild` fetches it again where that can be" };
+  const isWanted = core.images
+    .listImages()
+    .some(({ image }) => image.configDigest === digest || image.layers.some((one) => one.digest === digest));
+  const repair = isWanted ? "it is gone; `kiln image rebuild` fetches it again where that can be" : "it is gone: no image has it";
+  return { bytes, state: "damaged", repair, repaired: !isWanted };
 };
 
 const checkRootfs: Check = async (core, key, reading) => {
@@ -77,37 +83,40 @@ const checkRootfs: Check = async (core, key, reading) => {
   if (record === null) return null;
   const file = await core.artifacts.rootfs(key, reading);
   const bytes = file?.fingerprint.size ?? 0;
-  if (file?.digest === record.digest) return { bytes, state: "whole", repair: null };
+  if (file?.digest === record.digest) return { bytes, ...WHOLE };
   // a rebuild may have put another one in its place while this was read
   if (!isSameRootfs(core.images.getRootfs(key), record)) return checkRootfs(core, key, reading);
   const state = file === null ? "missing" : "damaged";
   tellDamaged(core, { kind: "rootfs", id: key, state });
   core.images.forgetRootfs(key);
-  return { bytes, state, repair: await buildAgain(core, key, reading.signal) };
+  return { bytes, state, ...(await buildAgain(core, key, reading.signal)) };
 };
 
+type Repair = Pick<CheckedArtifact, "repair" | "repaired">;
+
 /** In its place, so that no start finds it missing. */
-const buildAgain = async (core: Core, key: string, signal: AbortSignal): Promise<string> => {
+const buildAgain = async (core: Core, key: string, signal: AbortSignal): Promise<Repair> => {
   let image: ImageRecord | null = null;
   try {
     image = await imageOfRootfs(core, key, { vms: core.vms.list(), signal });
     if (image !== null) {
       await core.pipeline.ensureRootfs(image, { signal });
-      return "it was built again";
+      return { repair: "it was built again", repaired: true };
     }
   } catch (error) {
     signal.throwIfAborted();
     core.journal.warn({ rootfs: key, error: asKilnError(error).message }, "a damaged rootfs could not be built again");
   }
   if (!core.leases.isHeld(key)) core.rootfsFiles.removeNow(key);
-  return image === null ? "it is gone: no image has it" : `it could not be built again: \`kiln image rebuild ${image.reference}\` says why`;
+  if (image === null) return { repair: "it is gone: no image has it", repaired: true };
+  return { repair: `it could not be built again: \`kiln image rebuild ${image.reference}\` says why`, repaired: false };
 };
 
 const checkKernel: Check = async (core, key, reading) => {
   const record = core.kernels.getKernel(key);
   if (record === null) return null;
   const found = await core.artifacts.kernel(record, reading);
-  if (found.state === "whole") return { ...found, repair: null };
+  if (found.state === "whole") return { ...found, ...WHOLE };
   // a start that noticed it may have built another one under its key while this was read
   const now = core.kernels.getKernel(key);
   if (now?.createdAt !== record.createdAt || now.digest !== record.digest) return checkKernel(core, key, reading);
@@ -115,17 +124,17 @@ const checkKernel: Check = async (core, key, reading) => {
   core.kernels.forgetKernel(key);
   await core.kernelSets.remove(key);
   core.preboots?.sweep((one) => core.kernels.getKernel(one) !== null);
-  return { ...found, repair: "it is gone; the next start builds it again" };
+  return { ...found, repair: "it is gone; the next start builds it again", repaired: true };
 };
 
 const checkPreboot: Check = async (core, key, reading) => {
   const record = core.preboots?.list().find((one) => one.key === key);
   if (record === undefined) return null;
   const found = await core.artifacts.preboot(record, reading);
-  if (found.state === "whole") return { ...found, repair: null };
+  if (found.state === "whole") return { ...found, ...WHOLE };
   tellDamaged(core, { kind: "preboot", id: key, state: found.state });
   core.preboots?.distrust(record, `it is ${found.state}`);
-  return { ...found, repair: "it is gone; a start builds it again" };
+  return { ...found, repair: "it is gone; a start builds it again", repaired: true };
 };
 
 const CHECKS: Readonly<Record<CheckedArtifact["kind"], Check>> = {
@@ -193,6 +202,7 @@ const scrubAll = async (core: Core, context: WorkContext): Promise<ScrubReport> 
     checked: checked.length,
     bytes: checked.reduce((sum, { bytes }) => sum + bytes, 0),
     damaged: bad.length,
+    unrepaired: bad.filter(({ repaired }) => !repaired).length,
   };
 };
 

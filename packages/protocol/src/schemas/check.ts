@@ -54,6 +54,8 @@ export const checkedArtifact = z.object({
   state: artifactState,
   /** What became of one that is not whole; null for one that is. */
   repair: z.string().nullable(),
+  /** False: an image lacks it until somebody fetches or sends it again. */
+  repaired: z.boolean(),
 });
 export type CheckedArtifact = z.output<typeof checkedArtifact>;
 
@@ -67,6 +69,8 @@ export const scrubReport = z.object({
   bytes: z.int(),
   /** How many were missing or damaged. */
   damaged: z.int(),
+  /** How many of these are not put right. */
+  unrepaired: z.int(),
 });
 export type ScrubReport = z.output<typeof scrubReport>;
 
