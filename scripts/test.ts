@@ -101,6 +101,8 @@ const main = async (patterns: readonly string[]): Promise<boolean> => {
 };
 
 process.env.PATH = toolPath();
+// hundreds of processes load the same modules
+process.env["NODE_COMPILE_CACHE"] = join(ROOT, ".cache/compile");
 // Every test has a home of its own; the one of the person who runs the tests stays out of it.
 delete process.env.KILN_HOME;
 process.exitCode = (await main(process.argv.slice(2))) ? 0 : 1;

@@ -15,7 +15,7 @@ interface Problem {
 describe("bad input is a typed error with a hint and the pinned exit code", () => {
   let home: TestHome;
   before(async () => {
-    home = await TestHome.create();
+    home = await TestHome.warm({ memory: "512m", image: IMAGE });
   });
   after(() => home[Symbol.asyncDispose]());
 

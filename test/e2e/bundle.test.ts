@@ -38,7 +38,7 @@ describe("a file system of a user's own", () => {
   let other: TestHome;
   before(async () => {
     scratch = await mkdtemp(join(tmpdir(), "kiln-bundle-"));
-    [home, other] = await Promise.all([TestHome.create(), TestHome.create()]);
+    [home, other] = await Promise.all([TestHome.warm({ memory: "512m" }), TestHome.warm({ memory: "512m" })]);
     const tree = join(scratch, "tree");
     for (const name of ["bin", "proc", "sys", "dev", "tmp", "run", "etc"]) await mkdir(join(tree, name), { recursive: true });
     await copyFile("/bin/busybox", join(tree, "bin/busybox"));

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, test } from "node:test";
 import { listPoints, planCells, type Planned, type PlannedCell, planOperations, runCells } from "../crash/matrix.ts";
-import { OPERATIONS, UNMET } from "../crash/operations.ts";
+import { type CrashOperation, OPERATIONS, UNMET } from "../crash/operations.ts";
 import { PAGE_HEAD } from "../crash/page.ts";
 import { readRecords } from "../crash/records.ts";
 import { BASE, copyHome, createStage, type Stage } from "../crash/stage.ts";
@@ -15,23 +15,53 @@ import { complaintsAbout } from "../crash/world.ts";
 import type { TestHome } from "./home.ts";
 
 /** Of the failpoints, one in so many is tried here, at one of the operations that meet it; all of them by `npm run crash-matrix`. */
-const ONE_IN = 3;
-
-/** For each chosen failpoint another operation than for the one before. */
-const choose = (planned: readonly Planned[]): readonly PlannedCell[] => {
-  const cells = planCells(planned);
-  const points = [...new Set(cells.map(({ cell }) => cell.point))].toSorted();
-  return points.flatMap((point, index) => {
-    const here = cells.filter(({ cell }) => cell.point === point);
-    return index % ONE_IN === 0 ? (here[index % here.length] ?? []) : [];
-  });
-};
+const ONE_IN = 5;
+/** To prepare an operation and to trace it costs as much as two of its cells. */
+const OPERATIONS_HERE = 14;
+const ADVICE = "`npm run crash-matrix` writes the page again";
 
 const cellsOf = (line: string): string[] =>
   line
     .split("|")
     .slice(1, -1)
     .map((cell) => cell.trim());
+
+/** The rows of the page: a failpoint, and by each operation how it ended. */
+const readPage = async (): Promise<{
+  readonly text: string;
+  readonly head: readonly string[];
+  readonly rows: ReadonlyMap<string, readonly string[]>;
+}> => {
+  const text = await readFile(join(import.meta.dirname, "../../docs/crash-matrix.md"), "utf8");
+  const lines = text.split("\n").filter((line) => line.startsWith("|"));
+  const rows = lines.slice(2).map((row) => [(cellsOf(row)[0] ?? "").replaceAll("`", ""), cellsOf(row).slice(1)] as const);
+  return { text, head: cellsOf(lines[0] ?? ""), rows: new Map(rows) };
+};
+
+/** Of every so many failpoints one, with an operation that meets it as the page says: other ones for each, as long as they may be more. */
+const chooseHere = (rows: ReadonlyMap<string, readonly string[]>): ReadonlyMap<string, CrashOperation> => {
+  const chosen = new Map<string, CrashOperation>();
+  for (const [index, [point, ends]] of [...rows].entries()) {
+    if (index % ONE_IN !== 0) continue;
+    const here = OPERATIONS.filter(({ isSlow }, column) => isSlow !== true && ends[column] !== "");
+    const known = new Set(chosen.values());
+    const fresh = here.filter((operation) => !known.has(operation));
+    const old = here.filter((operation) => known.has(operation));
+    const from = old.length === 0 || (fresh.length > 0 && known.size < OPERATIONS_HERE) ? fresh : old;
+    const operation = from[index % from.length];
+    if (operation !== undefined) chosen.set(point, operation);
+  }
+  return chosen;
+};
+
+/** Where an operation is killed at a point and fails there as well, one of the two. */
+const choose = (planned: readonly Planned[], chosen: ReadonlyMap<string, CrashOperation>): readonly PlannedCell[] => {
+  const cells = planCells(planned);
+  return [...chosen].map(([point, operation], index) => {
+    const here = cells.filter(({ cell }) => cell.point === point && cell.operation === operation);
+    return here[index % here.length] ?? assert.fail(`${operation.name} does not meet ${point}: ${ADVICE}`);
+  });
+};
 
 describe("the crash matrix", () => {
   let stage: Stage;
@@ -40,11 +70,11 @@ describe("the crash matrix", () => {
   });
   after(() => stage[Symbol.asyncDispose]());
 
-  test(`I35 kill -9 of the daemon, and a failure, at every ${ONE_IN}rd failpoint leaves nothing lost, doubled or behind`, async ({
+  test(`I35 kill -9 of the daemon, and a failure, at every ${ONE_IN}th failpoint leaves nothing lost, doubled or behind`, async ({
     signal,
   }) => {
-    const operations = OPERATIONS.filter(({ isSlow }) => isSlow !== true);
-    const cells = choose(await planOperations(stage, { operations, signal }));
+    const chosen = chooseHere((await readPage()).rows);
+    const cells = choose(await planOperations(stage, { operations: [...new Set(chosen.values())], signal }), chosen);
     assert.ok(cells.length > 25, `${cells.length} cells`);
     const results = await runCells(stage, cells, { onResult: () => undefined, signal });
     const bad = results.filter(({ complaints }) => complaints.length > 0);
@@ -55,14 +85,11 @@ describe("the crash matrix", () => {
   });
 
   test("the page has a row for every failpoint that the daemon lists, with a kill in it, and a column for every operation", async () => {
-    const page = await readFile(join(import.meta.dirname, "../../docs/crash-matrix.md"), "utf8");
-    const rows = page.split("\n").filter((line) => line.startsWith("|"));
-    const advice = "`npm run crash-matrix` writes the page again";
-    assert.deepEqual(cellsOf(rows[0] ?? ""), PAGE_HEAD, advice);
-    const named = new Map(rows.slice(2).map((row) => [(cellsOf(row)[0] ?? "").replaceAll("`", ""), cellsOf(row).slice(1)]));
-    assert.deepEqual(new Set(named.keys()), new Set(await listPoints(stage)), advice);
-    for (const [point, cells] of named) assert.equal(cells.join("") === "", Object.hasOwn(UNMET, point), `${point}: ${advice}`);
-    assert.ok(!page.includes("?"), "every outcome has a letter");
+    const { text, head, rows } = await readPage();
+    assert.deepEqual(head, PAGE_HEAD, ADVICE);
+    assert.deepEqual(new Set(rows.keys()), new Set(await listPoints(stage)), ADVICE);
+    for (const [point, cells] of rows) assert.equal(cells.join("") === "", Object.hasOwn(UNMET, point), `${point}: ${ADVICE}`);
+    assert.ok(!text.includes("?"), "every outcome has a letter");
   });
 
   describe("sees", () => {

@@ -29,7 +29,7 @@ const linesOf = (text: string): Line[] =>
 describe("the commands of the pages do what the pages say", () => {
   let home: TestHome;
   before(async () => {
-    home = await TestHome.create();
+    home = await TestHome.warm({ memory: "512m" });
   });
   after(() => home[Symbol.asyncDispose]());
   for (const page of ["docs/getting-started.md", "docs/images-and-registries.md"]) {

@@ -77,7 +77,7 @@ describe("a hostile image is a typed error, and nothing of it is left", () => {
   let home: TestHome;
   let scratch: string;
   before(async () => {
-    home = await TestHome.create("", { KILN_DRIVER: "fake", ...LIMITS, ...EXPANSION });
+    home = await TestHome.warm({}, { KILN_DRIVER: "fake", ...LIMITS, ...EXPANSION });
     scratch = await mkdtemp(join(tmpdir(), "kiln-hostile-"));
   });
   after(async () => {

@@ -138,8 +138,8 @@ const events = async (home: TestHome, type: string): Promise<KilnEvent[]> =>
     .map((line) => JSON.parse(line) as KilnEvent);
 
 test("I7 I14 a rootfs that is changed while a VM runs on it: verify and scrub find it, the VM runs on, and the next VM has the right bytes", async () => {
-  await using home = await TestHome.create();
   const image = "deb:busybox-static";
+  await using home = await TestHome.warm({ memory: "512m", image });
   await home.ok("run", "-d", "--name", "one", image, "--", "busybox", "sleep", "1000");
   const path = await rootfsOf(home, image);
   const { size, ino } = await stat(path);
