@@ -262,6 +262,12 @@ export class SimFiles {
     return this.#disk.require(path, "open").bytes;
   }
 
+  /** null where there is none. */
+  async readIfThere(path: string): Promise<Uint8Array | null> {
+    await this.#step("read");
+    return this.#disk.peek(path);
+  }
+
   async truncate(path: string, bytes = 0): Promise<void> {
     await this.#step("truncate");
     this.#disk.truncate(path, bytes);

@@ -103,13 +103,8 @@ export class HomeFiles implements PublishingFiles<OpenFile>, PublishingDirectori
   }
 
   /** null where there is none. */
-  async readIfThere(path: string): Promise<Uint8Array | null> {
-    try {
-      return await this.files.read(path);
-    } catch (error) {
-      if (error instanceof SimDiskError && error.code === "ENOENT") return null;
-      throw error;
-    }
+  readIfThere(path: string): Promise<Uint8Array | null> {
+    return this.files.readIfThere(path);
   }
 
   /** Names of what is in a directory, sorted. */
