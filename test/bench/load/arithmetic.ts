@@ -1,5 +1,11 @@
 import type { OperationView } from "@kiln/protocol";
 
+/** What is kept of an operation. */
+interface ClientOperation extends Pick<OperationView, "kind"> {
+  readonly phases: readonly { readonly name: string; readonly ms: number }[];
+  readonly waits: readonly { readonly ms: number | null }[];
+}
+
 /** What a client says of its run. */
 export interface ClientReport {
   /** From its request to create a VM to the end of the VM's command. */
@@ -12,7 +18,7 @@ export interface ClientReport {
   /** Of the client's own process, from its first request on. */
   readonly cpuMs: number;
   /** Its create and its start. */
-  readonly operations: readonly Pick<OperationView, "kind" | "phases" | "waits">[];
+  readonly operations: readonly ClientOperation[];
 }
 
 /** Where the time of a run went, in milliseconds. */
