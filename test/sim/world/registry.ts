@@ -128,7 +128,7 @@ class SimSource implements ImageSource {
     lease.hold(digest);
     let isOurs = false;
     const work = {
-      ...{ digest, subject: digest, find: () => this.#parts.content.stat(digest) },
+      ...{ digest, subject: digest, find: async () => (isDamaged ? null : this.#parts.content.stat(digest)) },
       make: (context: { readonly signal: AbortSignal }) => {
         isOurs = true;
         return this.#ingest(digest, context.signal);

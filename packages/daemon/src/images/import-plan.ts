@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import {
   type Descriptor,
   type ImageConfig,
@@ -12,7 +13,7 @@ import {
   selectManifest,
   selectPlatform,
 } from "@kiln/formats/oci";
-import { type Digest, isDigest, KilnError, LIMITS } from "@kiln/protocol";
+import { type Digest, digestHex, isDigest, KilnError, LIMITS } from "@kiln/protocol";
 import type { ContentReader, ImageLayer, ResolvedImage } from "./ports.ts";
 
 export interface ImportRequest {
@@ -30,6 +31,8 @@ export interface MissingContent {
   readonly kind: "manifest" | "blob";
   /** Bytes; null for the root, of which nothing but the digest is known. */
   readonly size: number | null;
+  /** Something lies under its name, and it is not what the digest says. */
+  readonly isDamaged?: boolean;
 }
 
 /** Either something is still missing, or the image is complete. */
@@ -103,7 +106,7 @@ class ImportWalk {
     for (const layer of manifest.layers) layerEncoding(layer.mediaType);
     await this.#requireAll([manifest.config, ...manifest.layers], "blob");
     const configDigest = parsedDigest(manifest.config);
-    const config = parseImageConfig(await this.#read(configDigest));
+    const config = parseImageConfig(await this.#read({ digest: configDigest, kind: "blob", size: manifest.config.size }));
     const layers = pairLayers(manifest, config);
     return {
       reference: this.#request.reference,
@@ -121,7 +124,11 @@ class ImportWalk {
     let via: Descriptor | null = null;
     for (let depth = 0; depth <= INDEX_DEPTH; depth += 1) {
       await (via === null ? this.#requireRoot() : this.#requireAll([via], "manifest"));
-      const document = parseImageDocument(await this.#read(digest), via?.mediaType ?? null, depth === 0 ? "the root" : digest);
+      const document = parseImageDocument(
+        await this.#read({ digest, kind: "manifest", size: via?.size ?? null }),
+        via?.mediaType ?? null,
+        depth === 0 ? "the root" : digest,
+      );
       if (document.kind === "manifest") return { digest, manifest: document, platform: via?.platform ?? null };
       const { tag, platform } = this.#request;
       via = depth === 0 ? selectManifest(document, { tag, platform }) : selectPlatform(document.manifests, platform);
@@ -150,8 +157,12 @@ class ImportWalk {
     if (missing.size > 0) throw new MissingError([...missing.values()]);
   }
 
-  async #read(digest: Digest): Promise<Uint8Array> {
-    return this.#content.read(digest, { limitBytes: LIMITS.manifestBytes, signal: this.#signal });
+  /** A document that is not what its digest says counts as missing, so that whoever has it sends it again (I7). */
+  async #read(wanted: MissingContent): Promise<Uint8Array> {
+    const bytes = await this.#content.read(wanted.digest, { limitBytes: LIMITS.manifestBytes, signal: this.#signal });
+    const found = createHash("sha256").update(bytes).digest("hex");
+    if (found !== digestHex(wanted.digest)) throw new MissingError([{ ...wanted, isDamaged: true }]);
+    return bytes;
   }
 
   /** What the config says wins over what an index promised; a config that says nothing is believed. */

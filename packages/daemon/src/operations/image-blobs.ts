@@ -35,7 +35,8 @@ export const blobsOfVms = async (core: Needed, vms: readonly VmRecord[]): Promis
     };
     try {
       const plan = await planImport(request, watched, { signal });
-      found.set(imageDigest, plan.state === "complete" ? blobsOf({ root, image: plan.image }) : []);
+      const isDamaged = plan.state === "incomplete" && plan.missing.some((one) => one.isDamaged === true);
+      found.set(imageDigest, plan.state === "complete" ? blobsOf({ root, image: plan.image }) : isDamaged ? [...seen] : []);
     } catch {
       // who uses the image is told why; a sweep goes on
       found.set(imageDigest, [...seen]);

@@ -102,7 +102,7 @@ export class Pull {
   }
 
   /** Whoever joins a transfer of somebody else does not inherit its failure: another registry may well have the blob. */
-  async #fetchBlob({ digest, size }: MissingContent, progress: PullProgress, signal: AbortSignal): Promise<void> {
+  async #fetchBlob({ digest, size, isDamaged = false }: MissingContent, progress: PullProgress, signal: AbortSignal): Promise<void> {
     const { content, options, reference } = this.#parts;
     if (size === null) throw new KilnError("INTERNAL", `nobody says how large ${digest} is`, { object: digest });
     let isOurs = false;
@@ -110,7 +110,7 @@ export class Pull {
       digest,
       subject: dockerName({ ...reference, tag: null, digest }),
       find: async () => {
-        const there = await content.stat(digest);
+        const there = isDamaged ? null : await content.stat(digest);
         return there?.size === size ? there : null;
       },
       make: (context) => {
