@@ -94,7 +94,9 @@ export const forgiveResumes = (core: Core): void => {
  */
 export const resumeOperations = (core: Core, { sagas }: Interrupted): void => {
   const active = new Set(core.operations.list({ all: false }).map(({ id }) => id));
-  for (const found of sagas) {
+  // a start that has begun comes before those that wait for the VM's lock: they find it running then
+  const owners = sagas.filter((record) => ownedVm(core, record) !== null);
+  for (const found of [...owners, ...sagas.filter((record) => !owners.includes(record))]) {
     const record = tooOften({ ...found, resumes: found.resumes + 1 });
     core.sagas.put(record);
     const proceed = CONTINUE[record.saga];
