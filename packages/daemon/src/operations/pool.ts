@@ -1,5 +1,5 @@
-import { asKilnError } from "@kiln/protocol";
-import { randomHex, signalAfter } from "@kiln/std";
+import { asKilnError, KilnError } from "@kiln/protocol";
+import { randomHex, signalAfter, withDeadline } from "@kiln/std";
 import type { PoolShape } from "../config/config.ts";
 import type { Preboots, PrebootShape } from "../pipeline/preboots.ts";
 import type { GuestSetup } from "../vms/agent.port.ts";
@@ -148,7 +148,11 @@ export class Pool implements AsyncDisposable {
     ];
     const { cpus, memoryBytes } = wanted;
     const spec = { id: name, cpus, memoryBytes, kernel, disks, network: network.vmm, directory, uid: this.#uid(core) };
-    const vmm = await core.driver.restoreOpen(spec, saved, { signal });
+    const vmm = await withDeadline(OPERATION_LIMITS.restoreMs, (within) => core.driver.restoreOpen(spec, saved, { signal: within }), {
+      ...{ signal, clock: core.clock },
+      // one that hangs would hold its turn to boot for ever
+      onTimeout: () => new KilnError("VM_BOOT_FAILED", `a guest for the pool was not restored within ${OPERATION_LIMITS.restoreMs} ms`),
+    });
     undo.defer(() => vmm.kill());
     const setup = guestSetup(core, NOBODY, { files: kernel, network, isPrepared: true });
     await rehearse(core, vmm, { setup: { ...setup, disks: { ...REHEARSAL, modules: "modules" } }, signal });
@@ -212,7 +216,7 @@ export class Pool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closing.abort(new Error("the pool closes"));
+    this.#closing.abort(new KilnError("CANCELLED", "the pool closes"));
     await this.#filling;
     await Promise.all([...this.#ready].map((entry) => this.#giveUp(entry)));
   }
