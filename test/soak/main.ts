@@ -1,6 +1,7 @@
 import { soakDirectory } from "./directory.ts";
 import { soakEntries } from "./entries.ts";
 import { soakAgent } from "./fuzzed-agent.ts";
+import { soakSimulation } from "./simulation.ts";
 import { soakStarts } from "./starts.ts";
 
 /** `npm run -s soak [-- NAME[=COUNT]…]`: proofs that take minutes or more. Each prints one JSON object; the exit code is 1 if one found anything. */
@@ -16,7 +17,13 @@ export interface SoakResult {
   readonly figures: Readonly<Record<string, number>>;
 }
 
-const SOAKS: Readonly<Record<string, Soak>> = { starts: soakStarts, entries: soakEntries, directory: soakDirectory, agent: soakAgent };
+const SOAKS: Readonly<Record<string, Soak>> = {
+  starts: soakStarts,
+  entries: soakEntries,
+  directory: soakDirectory,
+  agent: soakAgent,
+  simulation: soakSimulation,
+};
 
 const asked = process.argv.slice(2);
 const wanted = new Map(asked.map((word) => [word.split("=")[0] ?? "", /=(.*)$/.exec(word)?.[1] ?? null]));

@@ -1,11 +1,10 @@
 import { Dice } from "../dice.ts";
+import type { Faults } from "../world/faults.ts";
+import { IMAGES, REGISTRY_IMAGES } from "./images.ts";
 import type { Command, CommandName, Fate, FateName, Program, Setting } from "./program.ts";
 
 /** Few, so that they collide. */
-export const VM_NAMES = ["a", "b", "c", "d"] as const;
-export const REGISTRY_IMAGES = ["registry.test/one", "registry.test/two"] as const;
-export const DEB_IMAGES = ["deb:fake"] as const;
-const IMAGES: readonly string[] = [...REGISTRY_IMAGES, ...DEB_IMAGES];
+const VM_NAMES = ["a", "b", "c", "d"] as const;
 const TAGS = ["registry.test/tagged", "registry.test/two"] as const;
 const KEYS = ["k1", "k2", "k3"] as const;
 const HOST_PORTS = [8001, 8002] as const;
@@ -70,17 +69,27 @@ export const drawProgram = (seed: number): Program => {
 
 const drawSetting = (dice: Dice): Setting => {
   const preboot = dice.chance(0.25);
-  const hasFaults = dice.chance(0.35);
   return {
     vms: 1 + dice.below(4),
     bootsLimit: 1 + dice.below(3),
     bootMs: dice.pick([0, 10, 1_000]),
     preboot,
     pool: preboot && dice.chance(0.4),
-    slow: dice.chance(0.2) ? 0.05 : 0,
-    failing: hasFaults ? 0.02 : 0,
+    faults: drawFaults(dice),
     badBoots: dice.chance(0.2) ? 0.3 : 0,
   };
+};
+
+/** How probable each is where it is drawn. A kill is thrown at each step of the daemon. */
+const FAULTS: Readonly<Record<keyof Faults, number>> = {
+  ...{ slow: 0.05, registry: 0.1, disk: 0.05, vmm: 0.1, death: 0.05, channel: 0.02, port: 0.2, kill: 0.005 },
+};
+
+/** Most programs have none, and few have several. */
+const drawFaults = (dice: Dice): Partial<Faults> => {
+  if (dice.chance(0.6)) return {};
+  const kinds = Object.entries(FAULTS).filter(() => dice.chance(0.25));
+  return Object.fromEntries(kinds);
 };
 
 const pickWeighted = <Name extends string>(dice: Dice, weights: Readonly<Record<Name, number>>): Name => {

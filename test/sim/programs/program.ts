@@ -1,3 +1,5 @@
+import type { Faults } from "../world/faults.ts";
+
 /** What clients do and what befalls them: plain JSON, so that a program is kept, shrunken and replayed as a file. */
 export interface Program {
   readonly setting: Setting;
@@ -14,9 +16,8 @@ export interface Setting {
   readonly bootMs: number;
   readonly preboot: boolean;
   readonly pool: boolean;
-  /** Of each call of a port: the probability that it is slow, that it fails. */
-  readonly slow: number;
-  readonly failing: number;
+  /** What goes wrong at ports by itself, by its probability at each call; nothing unless it is here. */
+  readonly faults: Partial<Faults>;
   /** Of each boot: the probability that the VMM refuses, dies, or hangs. */
   readonly badBoots: number;
 }
@@ -93,7 +94,7 @@ export const parseProgram = (value: unknown): Program => {
   const isObject = (one: unknown): one is Record<string, unknown> => typeof one === "object" && one !== null;
   const isDone = (one: unknown): boolean => isObject(one) && typeof one["do"] === "string";
   const { setting, clients, fates } = isObject(value) ? value : {};
-  const lists = Array.isArray(clients) ? [...clients, fates] : [];
+  const lists: unknown[] = Array.isArray(clients) ? [...(clients as unknown[]), fates] : [];
   const isWhole = isObject(setting) && lists.length > 0 && lists.every((list) => Array.isArray(list) && list.every(isDone));
   if (!isWhole) throw new TypeError("a program has a setting, clients and fates");
   return value as Program;

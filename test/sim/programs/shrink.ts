@@ -1,7 +1,7 @@
 import type { Command, Fate, Program, Setting } from "./program.ts";
 
 /** Nothing goes wrong by itself, and nothing is short. */
-const PLAIN: Partial<Setting> = { slow: 0, failing: 0, badBoots: 0, preboot: false, pool: false, bootMs: 0 };
+const PLAIN: Partial<Setting> = { badBoots: 0, preboot: false, pool: false, bootMs: 0 };
 
 /**
  * The smallest program that is found for which `fails` still holds: without a client, a fate, a command, a fault at a
@@ -29,6 +29,10 @@ export function* smaller(program: Program): Generator<Program> {
   const { clients, fates, setting } = program;
   for (const index of clients.keys()) if (clients.length > 1) yield { ...program, clients: without(clients, index) };
   for (const index of fates.keys()) yield { ...program, fates: without(fates, index) };
+  for (const fault of Object.keys(setting.faults)) {
+    const faults = Object.fromEntries(Object.entries(setting.faults).filter(([name]) => name !== fault));
+    yield { ...program, setting: { ...setting, faults } };
+  }
   for (const [name, value] of Object.entries(PLAIN)) {
     if (setting[name as keyof Setting] !== value) yield { ...program, setting: { ...setting, [name]: value } };
   }
