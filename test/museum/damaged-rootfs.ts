@@ -8,12 +8,16 @@ import { Actor, actors } from "./stage.ts";
 /** The rootfs is there and whole when it returns; built where it has to be. */
 export type Ensure = (caller: Actor) => Promise<void>;
 
+/** What a look at the size shows is half of them. */
+const HARMS = ["changes a byte of", "changes a byte of", "cuts off", "loses"] as const;
+
 /** A rootfs is built, a disk damages its file, and two VMs are started from it. */
-export const damagedRootfs = async (scheduler: Scheduler, underTest: (world: World) => Ensure): Promise<void> => {
+export const damagedRootfs = async (scheduler: Scheduler, underTest: (world: World, onBuild: () => void) => Ensure): Promise<void> => {
   const world = { scheduler, disk: new SimDisk(scheduler) };
-  const ensure = underTest(world);
+  let builds = 0;
+  const ensure = underTest(world, () => (builds += 1));
   await ensure(new Actor(scheduler, "first"));
-  const harm = scheduler.dice.pick(["changes a byte of", "cuts off", "loses"] as const);
+  const harm = scheduler.dice.pick(HARMS);
   scheduler.trace?.push(`  the disk ${harm} the rootfs`);
   if (harm === "changes a byte of") world.disk.damage(ROOTFS);
   else if (harm === "cuts off") world.disk.truncate(ROOTFS);
@@ -29,9 +33,10 @@ export const damagedRootfs = async (scheduler: Scheduler, underTest: (world: Wor
       must(toText(found) === GOOD, `${caller.name} starts a VM on a damaged rootfs`);
     }),
   );
+  must(builds === 2, `one damage, and the rootfs was built ${builds - 1} times again`);
 };
 
-export const kilnEnsure = (world: World): Ensure => {
-  const { ensure } = createKilnRootfs(world);
+export const kilnEnsure = (world: World, onBuild: () => void): Ensure => {
+  const { ensure } = createKilnRootfs(world, { onBuild });
   return async () => void (await ensure());
 };

@@ -4,11 +4,12 @@ import { publishBy, toBytes } from "../kiln/publish.ts";
 import { GOOD, ROOTFS, type World } from "../kiln/rootfs.ts";
 
 /** There is a record, and there is a file. */
-const naiveEnsure = (world: World): Ensure => {
+const naiveEnsure = (world: World, onBuild: () => void): Ensure => {
   let isRecorded = false;
   return async (caller) => {
     const files = caller.files(world.disk);
     if (isRecorded && (await files.exists(ROOTFS))) return;
+    onBuild();
     await publishBy(caller, world, { target: ROOTFS, ifExists: "replace", write: (path) => files.append(path, toBytes(GOOD)) });
     isRecorded = true;
   };

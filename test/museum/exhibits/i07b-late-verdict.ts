@@ -5,7 +5,7 @@ import { publishBy, toBytes, toText } from "../kiln/publish.ts";
 import { GOOD, readSlowly, ROOTFS, type World } from "../kiln/rootfs.ts";
 
 /** Reads the file; where it is damaged, both it and its record go, and it is built again, once for all. */
-const naiveEnsure = (world: World): Ensure => {
+const naiveEnsure = (world: World, onBuild: () => void): Ensure => {
   const builds = new SingleFlight<string, void>();
   const { signal } = new AbortController();
   let isRecorded = false;
@@ -19,6 +19,7 @@ const naiveEnsure = (world: World): Ensure => {
       if (world.disk.peek(ROOTFS) !== null) world.disk.remove(ROOTFS);
     }
     const build = async (): Promise<void> => {
+      onBuild();
       await publishBy(caller, world, { target: ROOTFS, ifExists: "replace", write: (path) => files.append(path, toBytes(GOOD)) });
       isRecorded = true;
     };
@@ -39,6 +40,7 @@ export const exhibit: Exhibit = {
     "one takes the old one's name by rename, and whoever has that open keeps it.",
     "Code: `packages/daemon/src/pipeline/pipeline.ts` (ensureRootfs, isSameRootfs); the scrub and `verify` do the same for blobs.",
   ],
+  seeds: 400,
   complaint: "was given the rootfs, and it has gone before it was opened",
   kiln: (scheduler) => damagedRootfs(scheduler, kilnEnsure),
   naive: (scheduler) => damagedRootfs(scheduler, naiveEnsure),

@@ -1,8 +1,8 @@
 import { dirname } from "node:path/posix";
-import { type FileFingerprint, randomHex } from "@kiln/std";
+import type { FileFingerprint } from "@kiln/std";
 import { hasCode, type PublishedFile, publishFileOn, type PublishFileOptions, type PublishingFiles } from "@kiln/std/node";
+import { stagingPath } from "../../../packages/std/src/node/staging.ts";
 import type { SimDisk, SimFileInfo, SimFiles } from "../../sim/disk.ts";
-import type { Scheduler } from "../../sim/scheduler.ts";
 import type { Actor } from "../stage.ts";
 
 export const STAGING = "/home/staging";
@@ -30,14 +30,14 @@ export const fingerprintOfInfo = ({ size, ino, changes }: SimFileInfo): FileFing
 });
 
 /** The simulated disk as Kiln's publishing wants it. */
-const publishingFiles = (files: SimFiles, scheduler: Scheduler): PublishingFiles<OpenFile> => {
+const publishingFiles = (files: SimFiles): PublishingFiles<OpenFile> => {
   const renamed = new Map<string, string>();
   const fingerprintAt = async (path: string): Promise<FileFingerprint | null> => {
     const info = await files.info(path);
     return info === null ? null : fingerprintOfInfo(info);
   };
   return {
-    stagingPath: (stagingDir) => `${stagingDir}/${randomHex(scheduler.dice.source, 8)}`,
+    stagingPath,
     discard: async (path) => {
       try {
         await files.remove(path);
@@ -76,12 +76,8 @@ type Publish = Omit<PublishFileOptions<OpenFile>, "stagingDir" | "write"> & {
 };
 
 /** Kiln's publishing, by one process of a scenario, on its simulated disk. */
-export const publishBy = (
-  actor: Actor,
-  { scheduler, disk }: { readonly scheduler: Scheduler; readonly disk: SimDisk },
-  { write, ...options }: Publish,
-): Promise<PublishedFile> => {
+export const publishBy = (actor: Actor, { disk }: { readonly disk: SimDisk }, { write, ...options }: Publish): Promise<PublishedFile> => {
   const files = actor.files(disk);
   const whole = { ...options, stagingDir: STAGING, write: (_file: OpenFile, path: string) => write(path, files) };
-  return publishFileOn(publishingFiles(files, scheduler), whole);
+  return publishFileOn(publishingFiles(files), whole);
 };

@@ -22,19 +22,24 @@ const sha256 = (bytes: Uint8Array): Digest => {
   return digest;
 };
 
-/** A file is read in a few steps, not in one. */
-const READS = 3;
+/** A file is read in so many steps. */
+const READS = 6;
 
+/** Others may do much meanwhile: a schedule that starves somebody starves one reader, not all. */
 export const readSlowly = async (reader: Actor, { disk }: World, path: string): Promise<Uint8Array | null> => {
   const outcome = await outcomeOf(reader.files(disk).read(path));
-  for (let piece = 1; piece < READS; piece += 1) await reader.step("read a piece");
+  for (let piece = 1; piece < READS; piece += 1) await reader.step(`${reader.name}'s reading`);
   return outcome.ok ? outcome.value : null;
 };
 
 /** Kiln's pipeline and checks for the rootfs of one image, whose file is on the simulated disk. `content` is what a rebuild gives. */
-export const createKilnRootfs = (world: World, { content = () => GOOD }: { readonly content?: () => string } = {}) => {
+export const createKilnRootfs = (
+  world: World,
+  { content = () => GOOD, onBuild = () => undefined }: { readonly content?: () => string; readonly onBuild?: () => void } = {},
+) => {
   const { scheduler, disk } = world;
   const builder = new Actor(scheduler, "builder");
+  let readers = 0;
   const publish = async (text: string, verify: () => Promise<void>) => {
     const write = (path: string): Promise<void> => builder.files(disk).append(path, toBytes(text));
     const { size, ino, mtimeNs, ctimeNs } = await publishBy(builder, world, { target: ROOTFS, ifExists: "replace", write, verify });
@@ -42,9 +47,12 @@ export const createKilnRootfs = (world: World, { content = () => GOOD }: { reado
   };
   const kiln = createKiln(scheduler, {
     rootfsFiles: {
-      build: () => publish(GOOD, async () => undefined),
+      build: async () => {
+        onBuild();
+        return publish(GOOD, async () => undefined);
+      },
       isWhole: async ({ digest, fingerprint }) => {
-        const reader = new Actor(scheduler, "reader");
+        const reader = new Actor(scheduler, `reader ${(readers += 1)}`);
         const info = disk.info(ROOTFS);
         if (info === null || info.size !== fingerprint.size) return false;
         if (sameFingerprint(fingerprintOfInfo(info), fingerprint)) return true;
