@@ -6,7 +6,7 @@ import { assertNever } from "@kiln/std";
 import { type Ground, VM_DISK_BYTES, VM_MEMORY_BYTES } from "./ground.ts";
 import { exitOfExec, exitOfOthers, type NonceRun } from "./judge.ts";
 import type { Ledger } from "./ledger.ts";
-import type { ChaosDriver, Command } from "./plan.ts";
+import { type ChaosDriver, type Command, IMAGE_TAGS } from "./plan.ts";
 import { wordsOf } from "./words.ts";
 
 type Of<Kind extends Command["kind"]> = Extract<Command, { readonly kind: Kind }>;
@@ -50,6 +50,8 @@ export class Client implements Disposable {
       ledger.fail(what, error instanceof Error ? error : new Error(String(error)));
       const { code, message } = asKilnError(error);
       ledger.count(`${command.kind} ${code}`);
+      // as the command line would: whoever finds no daemon starts one
+      if (code === "DAEMON_UNREACHABLE") await ground.ensureDaemon();
       await ground.note(`${what}: ${code} ${message.slice(0, 300)}`);
     } finally {
       clearTimeout(late);
@@ -72,7 +74,7 @@ export class Client implements Disposable {
       case "kill":
         return vms.kill(command.vm, { signal });
       case "exec":
-        return this.#exec(command, what, signal);
+        return this.#insist(command, what, signal);
       case "crash-guest":
       case "hang-up":
         return void (await this.#read(vms.exec(command.vm, { command: this.#words[command.kind] }, { signal })));
@@ -156,6 +158,24 @@ export class Client implements Disposable {
     if (run === null) return;
     const ended = await this.#kiln.vms.wait(result, { signal: this.#patience(signal) });
     run.acknowledged = ended.state === "exited" && ended.exitCode === 0;
+  }
+
+  /** Does what its user would: whoever needs the VM and finds none makes one. */
+  async #insist(command: Of<"exec">, what: string, signal: AbortSignal): Promise<void> {
+    try {
+      return await this.#exec(command, what, signal);
+    } catch (error) {
+      const { code } = asKilnError(error);
+      if (!command.insists || (code !== "VM_NOT_FOUND" && code !== "VM_NOT_RUNNING")) throw error;
+      const again = code === "VM_NOT_FOUND" ? this.#createIdle(command.vm) : ({ kind: "start", vm: command.vm } as const);
+      await this.#do(again, what, signal);
+    }
+    this.#count += 1;
+    await this.#exec(command, what, signal);
+  }
+
+  #createIdle(vm: string): Of<"create"> {
+    return { kind: "create", vm, image: IMAGE_TAGS[0], life: "idle", autoRemove: false };
   }
 
   async #exec({ vm, way, holdMs }: Of<"exec">, what: string, signal: AbortSignal): Promise<void> {

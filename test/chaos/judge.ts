@@ -38,7 +38,7 @@ export interface Failure {
 /** With commands that meet: somebody else has removed, started, renamed or cancelled what one works on. */
 const OF_COMPANY: readonly ErrorCode[] = [
   ...(["VM_NOT_FOUND", "VM_NAME_TAKEN", "VM_NOT_RUNNING", "VM_RUNNING", "VM_STATE_CONFLICT", "VM_DIED"] as const),
-  ...(["IMAGE_NOT_FOUND", "IMAGE_IN_USE", "PORT_IN_USE", "PORT_NOT_FOUND"] as const),
+  ...(["IMAGE_NOT_FOUND", "IMAGE_IN_USE", "IMAGE_NAME_CONFLICT", "PORT_IN_USE", "PORT_NOT_FOUND"] as const),
   ...(["CANCELLED", "OPERATION_NOT_FOUND", "EXEC_NOT_FOUND", "CAPACITY_EXCEEDED", "QUEUE_FULL"] as const),
 ];
 /** A client may also crash guests and hang up on agents. */

@@ -1,7 +1,7 @@
 /** `npm run chaos -- --seeds N --ops M [--driver fake|qemu] [--seed S] [--clients 8] [--json] [--report]`: random commands under faults, judged. */
 import { parseArgs } from "node:util";
-import { runChaos } from "./runs.ts";
-import { renderResults } from "./page.ts";
+import { type ChaosRequest, runChaos } from "./runs.ts";
+import { renderResults, writeReport } from "./page.ts";
 
 const say = (text: string): void => void process.stderr.write(`chaos: ${text}\n`);
 
@@ -11,7 +11,7 @@ const parseCount = (name: string, text: string): number => {
   return count;
 };
 
-const parse = (argv: readonly string[]) => {
+const parse = (argv: readonly string[]): ChaosRequest & { readonly json: boolean; readonly report: boolean } => {
   const { values } = parseArgs({
     args: [...argv],
     options: {
@@ -34,6 +34,6 @@ for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interr
 const { json, report, ...asked } = parse(process.argv.slice(2));
 const summary = await runChaos(asked, { say, signal: interrupt.signal });
 process.stdout.write(json ? `${JSON.stringify(summary)}\n` : renderResults(summary));
-if (report && !interrupt.signal.aborted) await (await import("./page.ts")).writeReport(summary);
+if (report && !interrupt.signal.aborted) await writeReport(summary);
 if (summary.failed.length > 0) process.exitCode = 1;
 if (interrupt.signal.aborted) process.exitCode = 130;

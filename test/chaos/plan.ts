@@ -14,12 +14,13 @@ export type Command =
   | Each<"create", { vm: string; image: string; life: "idle" | "short" | "none"; autoRemove: boolean }>
   | Each<"start" | "stop" | "kill" | "inspect" | "logs" | "explain", { vm: string }>
   | Each<"remove", { vm: string; force: boolean }>
-  | Each<"exec", { vm: string; way: ExecWay; holdMs: number }>
   | Each<"publish" | "unpublish", { vm: string; port: number }>
   | Each<"pull" | "untag" | "verify" | "rebuild", { image: string }>
   | Each<"tag", { image: string; name: string }>
   | Each<"promote", { vm: string; name: string }>
   | Each<"list" | "df" | "status" | "prune" | "cancel" | "list-by-cli">
+  /** `insists`: a VM that does not run is started or created, and asked again. */
+  | Each<"exec", { vm: string; way: ExecWay; holdMs: number; insists: boolean }>
   /** Ends a VM from within, or takes the daemon's channel to its agent. */
   | Each<"crash-guest" | "hang-up", { vm: string }>;
 
@@ -63,8 +64,8 @@ const PORTS = [80, 443] as const;
 type Weights<Kind extends string> = Readonly<Record<Kind, number>>;
 
 const COMMAND_WEIGHTS: Weights<Command["kind"]> = {
-  ...{ create: 16, start: 8, stop: 5, kill: 3, remove: 9 },
-  ...{ exec: 30, "crash-guest": 1.5, "hang-up": 1.5 },
+  ...{ create: 16, start: 12, stop: 4, kill: 2, remove: 6 },
+  ...{ exec: 40, "crash-guest": 1.5, "hang-up": 1.5 },
   ...{ inspect: 4, logs: 3, explain: 2, list: 4, df: 1, status: 2 },
   ...{ publish: 2, unpublish: 2 },
   ...{ pull: 3, untag: 2, tag: 1, verify: 0.5, rebuild: 0.5, promote: 1, prune: 0.5 },
@@ -86,7 +87,10 @@ export const planSeed = (seed: number, { driver, ops, clients }: PlanSize): Plan
   const dice = new Dice(seed);
   const all = Array.from({ length: ops }, (_, index) => (index < clients ? createFirst(dice, driver, index) : planCommand(dice, driver)));
   const count = Math.max(1, Math.round(ops / OPS_PER_FAULT[driver]));
-  const faults = Array.from({ length: count }, () => ({ after: 1 + dice.below(ops - 1), fault: planFault(dice, driver) }));
+  const faults = Array.from({ length: count }, () => ({
+    after: clients + dice.below(Math.max(1, ops - clients)),
+    fault: planFault(dice, driver),
+  }));
   return {
     ...{ seed, driver },
     clients: Array.from({ length: clients }, (_, client) => all.filter((_command, index) => index % clients === client)),
@@ -105,9 +109,15 @@ const planCommand = (dice: Dice, driver: ChaosDriver): Command => {
   const image = dice.pick(IMAGE_TAGS);
   switch (kind) {
     case "create":
-      return { kind, vm, image, life: pickWeighted(dice, { idle: 6, short: 3, none: 1 }), autoRemove: dice.chance(0.2) };
+      return { kind, vm, image, life: pickWeighted(dice, { idle: 8, short: 2, none: 1 }), autoRemove: dice.chance(0.15) };
     case "exec":
-      return { kind, vm, way: pickWeighted(dice, EXEC_WAYS[driver]), holdMs: dice.chance(0.3) ? dice.below(60) : 0 };
+      return {
+        kind,
+        vm,
+        way: pickWeighted(dice, EXEC_WAYS[driver]),
+        holdMs: dice.chance(0.3) ? dice.below(60) : 0,
+        insists: dice.chance(0.7),
+      };
     case "remove":
       return { kind, vm, force: dice.chance(0.7) };
     case "publish":

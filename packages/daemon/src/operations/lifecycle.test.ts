@@ -284,6 +284,19 @@ test("I26 a client that breaks off and comes back with its exec id finds the com
   assert.deepEqual((await run?.session.list({ signal: never }))?.map((exec) => exec.id).includes("once"), false);
 });
 
+test("I26 an exec id whose end a client knows runs nothing when it is asked for again", async () => {
+  await using fake = await createFakeCore();
+  await fake.ended(fake.create({ name: "web", start: true }));
+  const request = execRequest.parse({ id: "once", command: ["echo", "hi"] });
+  const first = await execInVm(fake.core, "web", { request, signal: never });
+  for await (const _ of first.output);
+  await first.leave(true);
+  await assert.rejects(execInVm(fake.core, "web", { request, signal: never }), { code: "EXEC_NOT_FOUND" });
+  const run = fake.core.running.list()[0];
+  assert.deepEqual(await run?.session.list({ signal: never }).then((execs) => execs.some(({ id }) => id === "once")), false);
+  assert.equal(run?.execReaders.size, 0, "nothing of a command that is over is kept but its id");
+});
+
 test("I26 an exec id of a guest that has been started again runs nothing in the next one", async () => {
   await using fake = await createFakeCore();
   await fake.ended(fake.create({ name: "web", start: true }));

@@ -39,6 +39,8 @@ export interface RunningVm {
   readonly clients: Set<Promise<void>>;
   /** Who reads each exec now: one who finds another here has been replaced. */
   readonly execReaders: Map<string, object>;
+  /** The newest ids of execs that the guest was told to forget: asked for again, they must not run again (I26). */
+  readonly forgottenExecs: Set<string>;
   vmmEnd: VmmEnd | null;
 }
 
@@ -53,6 +55,7 @@ export const createRun = (
   commandExited: new Deferred(),
   finished: new Deferred(),
   execReaders: new Map(),
+  forgottenExecs: new Set(),
   vmmEnd: null,
 });
 

@@ -3,6 +3,7 @@ import { Deferred } from "@kiln/std";
 import type { AgentSession, ExecAttachment, GuestExec } from "../vms/agent.port.ts";
 import type { Core } from "./core.ts";
 import { getVm } from "./find-vm.ts";
+import { OPERATION_LIMITS } from "./limits.ts";
 import { MAIN_EXEC, type RunningVm } from "./running-vms.ts";
 
 export interface StreamChunk {
@@ -63,6 +64,15 @@ export const execInVm = async (core: Core, reference: string, options: { request
       object: record.name,
     });
   }
+  if (run.forgottenExecs.has(request.id)) {
+    throw new KilnError(
+      "EXEC_NOT_FOUND",
+      `the command ${request.id} in ${record.name} has ended, its client knows how, and it was forgotten`,
+      {
+        object: record.name,
+      },
+    );
+  }
   const spec = {
     id: request.id,
     argv: request.command,
@@ -117,7 +127,7 @@ const attachedExec = (core: Core, run: RunningVm, exec: { id: string; attachment
   const leave = async (delivered: boolean): Promise<void> => {
     signal.removeEventListener("abort", close);
     await attachment[Symbol.asyncDispose]();
-    if (exited && delivered) await run.session.forget(id, { signal: core.stopping });
+    if (exited && delivered) await forget(run, { id, signal: core.stopping });
     else void drainLater(core, run, { id, reader });
   };
   return { ...inputs(() => attachment), output: output(), exit: exit.promise, stdinOffset: attachment.stdinOffset, leave };
@@ -131,6 +141,18 @@ const inputs = (current: () => ExecAttachment) => ({
   resize: (size: { rows: number; cols: number }) => current().resize(size),
   sendSignal: (name: string) => current().sendSignal(name),
 });
+
+/** Noted before the guest forgets it: whoever asks for it between the two finds it in one place or the other. */
+const forget = async (run: RunningVm, { id, signal }: { id: string; signal: AbortSignal }): Promise<void> => {
+  const { forgottenExecs } = run;
+  forgottenExecs.add(id);
+  for (const oldest of forgottenExecs) {
+    if (forgottenExecs.size <= OPERATION_LIMITS.forgottenExecs) break;
+    forgottenExecs.delete(oldest);
+  }
+  run.execReaders.delete(id);
+  await run.session.forget(id, { signal });
+};
 
 /** So that a command whose reader has gone can end. Its id is kept for a client that comes back: the same id must not run twice (I26). */
 const drainLater = async (core: Core, run: RunningVm, exec: { id: string; reader: object }): Promise<void> => {
@@ -148,8 +170,7 @@ const drainLater = async (core: Core, run: RunningVm, exec: { id: string; reader
     }
     await core.clock.sleep(REMEMBERED_MS, { signal });
     if (!isLast()) return;
-    run.execReaders.delete(id);
-    await run.session.forget(id, { signal });
+    await forget(run, { id, signal });
   } catch (error) {
     if (!signal.aborted) core.journal.info({ vm: run.id, exec: id, error: String(error) }, "an unread command was taken over");
   }
