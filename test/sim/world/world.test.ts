@@ -114,6 +114,21 @@ test("the next daemon goes on with what the killed one was at", async () => {
   assert.deepEqual(states, new Set(["succeeded"]));
 });
 
+test("a pool that closes cancels what it has begun, and nothing fails of that with an error that nobody knows", async () => {
+  const ends = new Set<string | undefined>();
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const scenario = async (world: SimWorld): Promise<void> => {
+      const { core } = await world.startDaemon();
+      const steps = world.scheduler.dice.below(100);
+      for (let step = 0; step < steps; step += 1) await world.scheduler.step("waits");
+      await core.pool[Symbol.asyncDispose]();
+      for (const { error } of core.operations.list({ all: true })) ends.add(error?.code);
+    };
+    await play(seed, scenario, { preboot: true, pool: "1" });
+  }
+  assert.deepEqual(ends, new Set([undefined, "CANCELLED"]));
+});
+
 test("a client reaches the guest through a published port, and none where the daemon has gone", async () => {
   await play(3, async (world) => {
     world.registry.put("web:1", { layers: ["web"], command: ["web"] });
