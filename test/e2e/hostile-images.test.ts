@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import type { DfReport, ImageView } from "@kiln/protocol";
+import { connect } from "@kiln/sdk/node";
 import { buildTar, sealHeader, tarHeader, type TarSpec } from "../../packages/formats/src/tar/tar-writer.fixture.ts";
 import { TestHome } from "./home.ts";
 
@@ -99,12 +99,13 @@ describe("a hostile image is a typed error, and nothing of it is left", () => {
       assert.deepEqual(await filesIn("staging"), []);
       assert.deepEqual(await filesIn("rootfs"), []);
       assert.deepEqual(await filesIn("vms"), []);
-      assert.deepEqual(await home.json("ps", "-a"), []);
-      for (const { reference, rootfsDigest } of await home.json<ImageView[]>("image", "ls")) {
+      using kiln = connect({ home: home.path });
+      assert.deepEqual(await kiln.vms.list(), []);
+      for (const { reference, rootfsDigest } of await kiln.images.list()) {
         assert.equal(rootfsDigest, null, "no rootfs is recorded");
-        await home.ok("image", "rm", reference);
+        await kiln.images.remove(reference);
       }
-      assert.deepEqual((await home.json<DfReport>("df")).orphans, []);
+      assert.deepEqual((await kiln.df()).orphans, []);
     });
   }
 

@@ -57,7 +57,6 @@ describe("I3 two processes that publish under one name at once", () => {
     await home.ok("daemon", "stop");
     await home.kiln(["daemon", "start"], { env: BARRIER });
     const outcomes = await Promise.all(commands.map((command) => home.kiln([...command, "--json"])));
-    await home.ok("daemon", "stop");
     return outcomes.map(codeOf).toSorted();
   };
 
