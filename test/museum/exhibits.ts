@@ -1,6 +1,7 @@
 import type { Exhibit } from "./exhibit.ts";
 import { exhibit as i01 } from "./exhibits/i01-one-build.ts";
 import { exhibit as i01b } from "./exhibits/i01b-already-there.ts";
+import { exhibit as i01c } from "./exhibits/i01c-late-join.ts";
 import { exhibit as i02 } from "./exhibits/i02-global-lock.ts";
 import { exhibit as i03 } from "./exhibits/i03-one-name.ts";
 import { exhibit as i04 } from "./exhibits/i04-half-written.ts";
@@ -34,6 +35,9 @@ import { exhibit as i24 } from "./exhibits/i24-prune.ts";
 import { exhibit as i26 } from "./exhibits/i26-exec-once.ts";
 import { exhibit as i27 } from "./exhibits/i27-parallel-execs.ts";
 import { exhibit as i29 } from "./exhibits/i29-one-session.ts";
+import { exhibit as i30 } from "./exhibits/i30-failed-restore.ts";
+import { exhibit as i35 } from "./exhibits/i35-killed-create.ts";
+import { exhibit as i36 } from "./exhibits/i36-restart.ts";
 import { exhibit as i37 } from "./exhibits/i37-recycled-pid.ts";
 import { exhibit as i43 } from "./exhibits/i43-stages.ts";
 
@@ -41,6 +45,7 @@ import { exhibit as i43 } from "./exhibits/i43-stages.ts";
 const ALL: readonly Exhibit[] = [
   i01,
   i01b,
+  i01c,
   i02,
   i03,
   i04,
@@ -74,6 +79,9 @@ const ALL: readonly Exhibit[] = [
   i26,
   i27,
   i29,
+  i30,
+  i35,
+  i36,
   i37,
   i43,
 ];

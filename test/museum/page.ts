@@ -10,11 +10,22 @@ const anchorOf = ({ id, title }: Exhibit): string =>
     .replaceAll(/[^a-z0-9 -]/g, "")
     .replaceAll(" ", "-");
 
+/** The story's four parts: who broke on it, the order, what Kiln does, where. */
+const partsOf = ({ story }: Exhibit): readonly string[] => {
+  const parts: string[] = [];
+  for (const [at, text] of story.entries()) {
+    const isNew = at === 0 || (/^(Order:|Code:|Kiln|In Kiln|A VM of Kiln)/.test(text) && /[.:]$/.test(story[at - 1] ?? ""));
+    if (isNew) parts.push(text.replace(/^(Order|Code):/, "**$1:**"));
+    else parts.push(`${parts.pop() ?? ""}\n${text}`);
+  }
+  return parts;
+};
+
 const room = (exhibit: Exhibit): string => `## ${exhibit.id} ${exhibit.title}
 
-${exhibit.story.join("\n")}
+${partsOf(exhibit).join("\n\n")}
 
-The naive way ends with "${exhibit.complaint}…". Both sides: \`npm run -s museum -- ${exhibit.id}\`
+The naive way ends with "… ${exhibit.complaint} …". Both sides, step by step: \`npm run -s museum -- ${exhibit.id}\`
 `;
 
 export const renderPage = (exhibits: Iterable<Exhibit>): string => {

@@ -52,7 +52,7 @@ export const exhibit: Exhibit = {
   title: 'The loser of two builds fails with "already exists"',
   story: [
     "Content that is named by its digest can be built twice without harm, as long as the second does not mind. Snapshotters, template",
-    'stores and registries that cache have all told users "already exists" for what they had just asked for, and scripts that were',
+    'stores and caches of registries have told users "already exists" for the very thing they had asked for, and scripts that were',
     "started twice went red one time in fifty.",
     "Order: two processes see that the rootfs is not there; both build it; the first gives it its name; the second's link(2) fails with",
     "EEXIST, and so does its caller.",

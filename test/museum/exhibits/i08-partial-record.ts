@@ -58,7 +58,7 @@ export const exhibit: Exhibit = {
   story: [
     "A record that is created first and filled in later is a truth with an expiry date. A peer lists it in between, takes it for what",
     "it will be, and distributes it: without a digest there is nothing to compare, without a size the progress is NaN, and `undefined`",
-    "reaches a command line as the word. Fleets have pulled templates from hosts that were still building them.",
+    "reaches a command line as the word.",
     "Order: the sender has written the record's name and not its files; the receiver fetches it; all look healthy.",
     "Kiln believes no record that comes from outside of its process: it is parsed whole at the edge, and refused with the name of the",
     "field that is missing. Its own are written after the file that they are about, in one transaction, with all their fields: there is",

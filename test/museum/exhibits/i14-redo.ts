@@ -62,7 +62,7 @@ export const exhibit: Exhibit = {
   story: [
     "A command that makes an artifact again is used when something looks wrong with it, and is written as remove and build, since those",
     "two are there. While it builds nobody can start, and when the build fails (the registry is down, the disk is full, which may be why",
-    "somebody asked) the good one is gone for everybody. Refreshes of base images have taken whole fleets down so.",
+    "somebody asked) the good one is gone for everybody.",
     "Order: ann rebuilds, the old rootfs goes; bob cannot start; the build fails; nobody can.",
     "Kiln builds beside, reads the new one back, and renames it over the old one, which then has no name; VMs that run on it have it",
     "open and keep it. A failure leaves the old one where it was. Those who ask at the same time join.",

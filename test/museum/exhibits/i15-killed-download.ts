@@ -94,7 +94,7 @@ export const exhibit: Exhibit = {
   story: [
     "The handler that removes the file on failure is there, and tested: a registry that hangs up, wrong bytes, a full disk. A process",
     "that is killed runs no handler. The next one finds half of a layer under the name of the whole, skips the download, and the error",
-    "comes from a decompressor or, worse, from a guest. Model hubs, package managers and image caches have all shipped it.",
+    "comes from a decompressor or, worse, from a guest, far from where it was made.",
     "Order: the download begins under its name; the daemon is killed, or is only slow; the next one finds the name.",
     "In Kiln a name appears after the last byte has been counted, hashed and synced. Until then the bytes are in staging under a name",
     "that is nobody's, which goes with any failure at once, and after a kill with the next daemon's sweep. Each failure is typed:",
