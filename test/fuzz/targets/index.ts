@@ -6,6 +6,7 @@ export const TARGETS: Readonly<Record<string, () => Promise<FuzzTarget>>> = {
   pax: async () => (await import("./pax.ts")).PAX,
   oci: async () => (await import("./oci.ts")).OCI,
   reference: async () => (await import("./reference.ts")).REFERENCE,
+  bundle: async () => (await import("./bundle.ts")).BUNDLE,
   "layer-stream": async () => (await import("./layer-stream.ts")).LAYER_STREAM,
   layers: async () => (await import("./layers.ts")).LAYERS,
   ext4: async () => (await import("./ext4.ts")).EXT4,
