@@ -6,7 +6,7 @@ import { systemClock, systemRandom } from "@kiln/std";
 import type { AgentSession, GuestConnection } from "../vms/agent.port.ts";
 import { createAgentConnector } from "./connector.ts";
 
-const signal = AbortSignal.timeout(20_000);
+const signal = AbortSignal.timeout(120_000);
 const connector = createAgentConnector({ clock: systemClock, random: systemRandom });
 const NONE = new Uint8Array(0);
 

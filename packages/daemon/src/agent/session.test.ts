@@ -25,7 +25,7 @@ import type { AgentSession, ExecAttachment } from "../vms/agent.port.ts";
 import { createAgentConnector } from "./connector.ts";
 import { eventsOf, execSpec, setupOf } from "./test-guest.ts";
 
-const signal = AbortSignal.timeout(20_000);
+const signal = AbortSignal.timeout(120_000);
 const connector = createAgentConnector({ clock: systemClock, random: systemRandom });
 
 /** A guest that says what the test says. It answers HELLO, and requests by `answer`. */

@@ -9,7 +9,7 @@ import { confinedArgv, spawnConfined } from "./confined.ts";
 import { findStrayDescriptors, isInheritable } from "./descriptors.ts";
 import { endProcess, findProcesses, parseEnvironment } from "./proc.ts";
 
-const signal = AbortSignal.timeout(20_000);
+const signal = AbortSignal.timeout(120_000);
 const uid = process.getuid?.() === 0 ? 0x6000_0002 : null;
 const command = { uid, group: null, environment: { KILN_TEST_MARK: String(process.pid) }, inherited: [] };
 

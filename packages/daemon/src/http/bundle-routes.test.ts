@@ -32,7 +32,7 @@ const serve = async (write: ApiParts["bundles"]["write"]) => {
     return ((await once(asked, "response")) as [IncomingMessage])[0];
   };
   const ended = async (): Promise<void> => {
-    for (const deadline = Date.now() + 10_000; leases.active > 0;) {
+    for (const deadline = Date.now() + 60_000; leases.active > 0;) {
       assert.ok(Date.now() < deadline, "its lease has not ended");
       await new Promise((resolve) => setTimeout(resolve, 5));
     }

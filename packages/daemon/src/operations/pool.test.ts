@@ -18,9 +18,9 @@ const createPoolCore = async (options: FakeCoreOptions = {}): Promise<FakeCore> 
 };
 
 const until = async (condition: () => boolean | Promise<boolean>): Promise<void> => {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 60_000;
   while (!(await condition())) {
-    assert.ok(Date.now() < deadline, "waited 20 s in vain");
+    assert.ok(Date.now() < deadline, "waited 60 s in vain");
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 };

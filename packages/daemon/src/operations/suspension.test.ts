@@ -11,9 +11,9 @@ const MIB = 2 ** 20;
 const NOBODY = { idempotencyKey: null, caller: "" };
 
 const until = async (condition: () => boolean, what: string): Promise<void> => {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 60_000;
   while (!condition()) {
-    assert.ok(Date.now() < deadline, `waited 20 s in vain for ${what}`);
+    assert.ok(Date.now() < deadline, `waited 60 s in vain for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 };

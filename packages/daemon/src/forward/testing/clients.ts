@@ -5,7 +5,8 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 
-const PATIENCE_MS = 20_000;
+/** Usually some milliseconds; a busy machine is slow and not wrong. */
+const PATIENCE_MS = 60_000;
 
 export const dialHost = async (port: number, host = "127.0.0.1"): Promise<Socket> => {
   const socket = connect({ port, host, allowHalfOpen: true });

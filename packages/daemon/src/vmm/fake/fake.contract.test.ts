@@ -7,7 +7,7 @@ import { saveGuest } from "../save.fixture.ts";
 import { FakeDriver } from "./driver.ts";
 import { FakeHost } from "./host.ts";
 
-const TIMEOUT_MS = 5_000;
+const TIMEOUT_MS = 30_000;
 
 const openStage = async (): Promise<DriverStage> => {
   const host = new FakeHost({ bootMs: 5 });

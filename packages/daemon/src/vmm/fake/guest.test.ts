@@ -8,7 +8,7 @@ import { createAgentConnector } from "../../agent/connector.ts";
 import { collect, eventsOf, execSpec, setupOf } from "../../agent/test-guest.ts";
 import { FakeGuest } from "./guest.ts";
 
-const signal = AbortSignal.timeout(20_000);
+const signal = AbortSignal.timeout(120_000);
 const connector = createAgentConnector({ clock: systemClock, random: systemRandom });
 
 const fakeSession = async (options: { onPowerOff?: () => void } = {}) => {

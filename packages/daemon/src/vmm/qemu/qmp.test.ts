@@ -11,7 +11,7 @@ import { QmpClient, type QmpEvent } from "./qmp.ts";
 import { connectSocket } from "./sockets.ts";
 
 const GREETING = '{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}\r\n';
-const signal = AbortSignal.timeout(20_000);
+const signal = AbortSignal.timeout(120_000);
 
 interface Peer extends AsyncDisposable {
   readonly socket: Socket;
