@@ -52,15 +52,23 @@ const stepsOf = (trace: readonly string[]): readonly string[] => {
 };
 
 /** One order, step by step: who goes on, with what; indented, what they say about it. */
-const playSeed = async (exhibit: Exhibit, { seed, isNaive }: { seed: number; isNaive: boolean }): Promise<boolean> => {
+const playSeed = async (
+  exhibit: Exhibit,
+  { seed, isNaive, maxLines = Infinity }: { seed: number; isNaive: boolean; maxLines?: number },
+): Promise<boolean> => {
   const scheduler = new Scheduler(seed, { trace: true });
   const side = isNaive ? exhibit.naive : exhibit.kiln;
   const outcome = await outcomeOf(scheduler.run(() => side(scheduler)));
   print(`${exhibit.id}, ${isNaive ? "the naive way" : "Kiln"}, in the order of seed ${seed}:`);
-  for (const text of stepsOf(scheduler.trace ?? [])) print(text);
+  const lines = stepsOf(scheduler.trace ?? []);
+  if (lines.length <= maxLines) for (const text of lines) print(text);
+  else print(`  many steps: npm run -s museum -- ${exhibit.id} --seed ${seed}`);
   print(outcome.ok ? `  all is well after ${scheduler.steps} steps` : `  ${outcome.error.message}`);
   return outcome.ok;
 };
+
+/** Where all is well, more than this says less. */
+const WELL_LINES = 60;
 
 const showOne = async (exhibit: Exhibit, judgement: Judgement): Promise<void> => {
   const { seeds, naive, naiveFailures, kiln } = judgement;
@@ -70,7 +78,7 @@ const showOne = async (exhibit: Exhibit, judgement: Judgement): Promise<void> =>
   const seed = naive?.seed ?? 1;
   await playSeed(exhibit, { seed, isNaive: true });
   print();
-  await playSeed(exhibit, { seed, isNaive: false });
+  await playSeed(exhibit, { seed, isNaive: false, maxLines: WELL_LINES });
   print();
   print(`The naive way fails under ${naiveFailures} of ${seeds} seeds; above is the one with the fewest steps.`);
   print(kiln === null ? `Kiln passes all ${seeds}.` : `Kiln fails under seed ${kiln.seed}: ${kiln.failure?.message}`);
