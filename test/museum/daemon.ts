@@ -6,7 +6,7 @@ import { type SimOptions, SimWorld } from "../sim/world/world.ts";
 
 export const IMAGE = "deb:web";
 /** One order of a whole daemon takes as long as twenty of a lock. */
-export const SEEDS_OF_A_DAEMON = 40;
+export const SEEDS_OF_A_DAEMON = 25;
 const NEVER = new AbortController().signal;
 const NOBODY = { idempotencyKey: null, credentials: {}, caller: "" };
 
