@@ -1,6 +1,7 @@
 /** Seed after seed on one ground; one that fails leaves its logs and is followed by a fresh ground. */
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { complaintsAfterStop } from "../crash/world.ts";
 import { ROOT } from "../fixtures/cache.ts";
 import { Ground } from "./ground.ts";
 import { type ChaosDriver, type FaultKind, planSeed } from "./plan.ts";
@@ -63,6 +64,9 @@ export const runChaos = async (
         say(`${tally.ran} of ${request.seeds} seeds, ${tally.failed.length} failed, ${Math.round((said - began) / 1000)} s`);
       }
     }
+    await ground.endDaemon("SIGTERM");
+    const complaints = await complaintsAfterStop(ground.home.path);
+    if (complaints.length > 0) tally.failed.push({ seed: request.first + tally.ran - 1, replay: "", logs: "", complaints });
     return tally.summary(request, (performance.now() - began) / 1000);
   } finally {
     await ground[Symbol.asyncDispose]();

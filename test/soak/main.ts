@@ -1,4 +1,5 @@
 import { soakDirectory } from "./directory.ts";
+import { soakChaos } from "./chaos.ts";
 import { soakEntries } from "./entries.ts";
 import { soakAgent } from "./fuzzed-agent.ts";
 import { soakSimulation } from "./simulation.ts";
@@ -20,6 +21,7 @@ export interface SoakResult {
 const SOAKS: Readonly<Record<string, Soak>> = {
   starts: soakStarts,
   entries: soakEntries,
+  chaos: soakChaos,
   directory: soakDirectory,
   agent: soakAgent,
   simulation: soakSimulation,
