@@ -11,7 +11,8 @@ import { identifyProcess, runTool, signalProcess } from "@kiln/std/node";
 import { type Outcome, TestHome, waitUntil } from "./home.ts";
 
 const IMAGE = "deb:python3-minimal,busybox-static";
-const MEMORY = ["--memory", "256m", "--disk", "128m"];
+/** One shape for all: each other one would be booted and saved first. */
+const MEMORY = ["--memory", "128m", "--disk", "128m"];
 const signal = AbortSignal.timeout(600_000);
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
 
@@ -89,7 +90,7 @@ const layerOf = (home: TestHome, { layerList }: ImageDetails): string =>
 
 let home: TestHome;
 before(async () => {
-  home = await TestHome.create();
+  home = await TestHome.warm({ memory: "128m", image: IMAGE });
 });
 after(() => home[Symbol.asyncDispose]());
 
@@ -169,7 +170,7 @@ const unpacked = async (
   assert.deepEqual(withoutTimes(text(stdout)).slice(1), withoutTimes(shown).slice(1));
 };
 
-const CUSTOMIZE = ["--name", "made:1", "--run", "echo hi > /hello; echo said", "--memory", "256m"];
+const CUSTOMIZE = ["--name", "made:1", "--run", "echo hi > /hello; echo said", "--memory", "128m"];
 
 describe("an image from commands", () => {
   const customize = (...args: string[]): Promise<Outcome> => home.kiln(["image", "customize", "deb:busybox-static", ...args]);
@@ -183,7 +184,7 @@ describe("an image from commands", () => {
     assert.equal(runs.length, 1);
     const [first, second] = await Promise.all(["made:1", "made:2"].map((name) => inspectImage(home, name)));
     assert.equal(first?.digest, second?.digest);
-    assert.equal(await home.ok("run", "--rm", "made:1", "--", "busybox", "cat", "/hello"), "hi\n");
+    assert.equal(await home.ok("run", "--rm", ...MEMORY, "made:1", "--", "busybox", "cat", "/hello"), "hi\n");
     const again = await customize(...CUSTOMIZE);
     assert.deepEqual([again.code, again.stderr], [0, ""]);
     assert.match(again.stdout, /up to date/);
@@ -201,7 +202,7 @@ describe("an image from commands", () => {
       "--name",
       "failed:1",
       "--memory",
-      "256m",
+      "128m",
     );
     assert.equal(failed.code, 1);
     assert.match(failed.stderr, /command 2 of 2 for .*failed:1 ended with 7: echo out/);
@@ -210,7 +211,7 @@ describe("an image from commands", () => {
   });
 
   test("I43 a VMM that dies in the middle of a command leaves nothing, and both who wait are told", async () => {
-    const args = ["--run", "touch /x; busybox sleep 1000", "--memory", "256m"];
+    const args = ["--run", "touch /x; busybox sleep 1000", "--memory", "128m"];
     const one = home.start(["image", "customize", "deb:busybox-static", ...args, "--name", "killed:1"]);
     const two = home.start(["image", "customize", "deb:busybox-static", ...args, "--name", "killed:2"]);
     await waitUntil(async () => (await phaseOf(home, "customize.run")) === "run 1 of 1", "the command");

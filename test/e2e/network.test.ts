@@ -73,9 +73,9 @@ describe("a VM's network", { skip }, () => {
 
   before(async () => {
     place = await mkdtemp(join(tmpdir(), "kiln-net-"));
-    home = TestHome.at(join(place, "home"));
-    // what is built comes through the real host's apt
-    await home.ok("run", "--rm", "--network", "none", IMAGE, "--", "python3", "-c", "1");
+    home = await TestHome.warm({ memory: "512m" });
+    // it comes through the real host's apt
+    await home.ok("pull", IMAGE);
     await home.ok("daemon", "stop");
     world = await NetworkWorld.create(place);
     const at = (address: string, port = PORT) => ({ address, port });

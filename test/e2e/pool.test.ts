@@ -15,7 +15,7 @@ cat /sys/block/vdb/size; sha256sum < /dev/vdb | cut -c1-64`;
 
 let home: TestHome;
 before(async () => {
-  home = await TestHome.create("", { KILN_POOL: `${WANTED}:1x${MEMORY}` });
+  home = await TestHome.warm({ memory: MEMORY, image: IMAGE }, { KILN_POOL: `${WANTED}:1x${MEMORY}` });
 });
 after(() => home[Symbol.asyncDispose]());
 
