@@ -75,10 +75,14 @@ export const bootVm = async (boot: Boot, files: VmFiles): Promise<Booted> => {
   const pooled = await tryPool(boot, files);
   if (pooled !== null) return pooled;
   const { signal } = operation;
-  const chosen = await chooseStart(core, record, { files, work: { signal, operation: operation.id } });
-  using _saved = chosen.saved;
+  const choose = () => chooseStart(core, record, { files, work: { signal, operation: operation.id } });
+  const early = await choose();
+  using _early = early.saved;
   operation.phase("queue");
   using permit = await core.boots.acquire(operation);
+  // of a crowd that asks at once the first boots cold, and what is built behind it is there before the turn of most others
+  const chosen = early.path === "cold" && early.mayCome ? await choose() : early;
+  using _saved = chosen === early ? null : chosen.saved;
   const restored = chosen.path === "cold" ? chosen.reason : await tryRestore(boot, files, chosen);
   if (typeof restored !== "string") return restored;
   const booted = await inTime(boot, (within) => startGuest(boot, { files, from: null }, within));

@@ -9,6 +9,7 @@ import type { Core } from "./core.ts";
 import { beginRemoveVm } from "./remove-vm.ts";
 import { beginStartVm } from "./start-vm.ts";
 import { beginStopVm } from "./stop-vm.ts";
+import { beginWarmKernel } from "./warm-kernel.ts";
 import { createFakeCore, type FakeCore, type FakeCoreOptions } from "./testing/fake-core.ts";
 
 const NOBODY = { idempotencyKey: null, caller: "" };
@@ -78,12 +79,17 @@ describe("pre-boot snapshots", () => {
     assert.equal(fake.host.machines.size, 4, "no builder is left");
   });
 
-  test("of a crowd that asks at once, all whose turn comes after the build start from the snapshot", async () => {
-    await using fake = await createPrebootCore({ bootMs: 20, bootsLimit: 1 });
-    const vms = await Promise.all(Array.from({ length: 20 }, (_, index) => run(fake, { name: `vm-${index}` })));
-    const cold = vms.filter(({ startPath }) => startPath === "cold").length;
-    assert.ok(cold > 0 && cold <= 5, `${cold} of 20 booted cold`);
-    assert.equal(realBuilds(fake.core).length, 1);
+  test("a VM that waits for its boot while the snapshot is built starts from it", async () => {
+    await using fake = await createPrebootCore({ bootsLimit: 1 });
+    const turn = await fake.core.boots.acquire({ caller: "test", signal: never, position: () => undefined });
+    const waiting = fake.create({ name: "late", start: true, memoryBytes: MEMORY_BYTES });
+    await until(() => fake.core.operations.get(waiting.id).state === "queued");
+    const warmed = await fake.ended(beginWarmKernel(fake.core, { cpus: 1, memoryBytes: MEMORY_BYTES }, NOBODY));
+    assert.equal(warmed.state, "succeeded", JSON.stringify(warmed.error));
+    turn[Symbol.dispose]();
+    assert.equal((await fake.ended(waiting)).state, "succeeded");
+    const { startPath, startReason } = requireVm(fake, "late");
+    assert.deepEqual([startPath, startReason], ["preboot", null]);
   });
 
   test("I40 its files are their owner's, to be read", async () => {

@@ -6,16 +6,16 @@ import type { VmRecord } from "../vms/record.ts";
 import type { VmFiles } from "./boot-vm.ts";
 import type { Core } from "./core.ts";
 
-/** How a VM is going to start: from a snapshot that it holds open, or cold, and why not the other way. */
+/** How a VM is going to start: from a snapshot that it holds open, or cold, and why not the other way. `mayCome`: only that there is none yet. */
 export type StartPath =
   | { readonly path: "preboot"; readonly saved: OpenPreboot; readonly reason: null }
-  | { readonly path: "cold"; readonly saved: null; readonly reason: string };
+  | { readonly path: "cold"; readonly saved: null; readonly reason: string; readonly mayCome: boolean };
 
 export const shapeOf = (record: VmRecord, files: VmFiles): PrebootShape => ({
   ...{ cpus: record.cpus, memoryBytes: record.memoryBytes, kernelKey: files.kernelKey, kernel: files },
 });
 
-const cold = (reason: string): StartPath => ({ path: "cold", saved: null, reason });
+const cold = (reason: string, { mayCome = false } = {}): StartPath => ({ path: "cold", saved: null, reason, mayCome });
 
 /** The fastest way that is valid now, or the one that was asked for. Throws where that one cannot be had. */
 export const chooseStart = async (core: Core, record: VmRecord, about: { files: VmFiles; work: WorkOptions }): Promise<StartPath> => {
@@ -27,7 +27,7 @@ export const chooseStart = async (core: Core, record: VmRecord, about: { files: 
   try {
     const saved = await core.preboots.open(shape, { signal: work.signal });
     if (saved !== null) return { path: "preboot", saved, reason: null };
-    return cold("there was no pre-boot snapshot of this shape yet");
+    return cold("there was no pre-boot snapshot of this shape yet", { mayCome: true });
   } catch (error) {
     work.signal.throwIfAborted();
     return cold(`the pre-boot snapshot cannot be used: ${asKilnError(error).message}`);
