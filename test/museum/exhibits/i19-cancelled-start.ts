@@ -30,7 +30,7 @@ const scenario = async (scheduler: Scheduler, begin: Begin): Promise<void> => {
   sceneOf(scheduler, "a daemon starts; web and db are created");
   const operation = begin(core, web);
   while (core.vms.get(web)?.state === "created") await user.step("waits");
-  for (let time = scheduler.dice.below(30); time >= 0; time -= 1) await user.step("waits");
+  for (let time = scheduler.dice.below(60); time >= 0; time -= 1) await user.step("waits");
   user.says("presses ctrl-c");
   core.operations.cancel(operation.id);
   const outcome = await ended(core, operation);

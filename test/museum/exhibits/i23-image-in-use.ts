@@ -19,7 +19,8 @@ const scenario = async (scheduler: Scheduler, remove: Remove): Promise<void> => 
   sceneOf(scheduler, "a daemon starts, and the image is pulled");
   const [user, other] = [new Actor(scheduler, "user"), new Actor(scheduler, "other")];
   const makeAndStart = async (): Promise<void> => {
-    await user.step(`creates web from ${IMAGE}`);
+    for (let time = scheduler.dice.below(8); time >= 0; time -= 1) await user.step("waits");
+    user.says(`creates web from ${IMAGE}`);
     const made = await create(core, { name: "web", pull: "never" });
     user.says(whatItSaid(made));
     if (made.error?.code === "IMAGE_NOT_FOUND") return;

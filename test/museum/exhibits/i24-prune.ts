@@ -22,7 +22,8 @@ const scenario = async (scheduler: Scheduler, underTest: Prune): Promise<void> =
   sceneOf(scheduler, "a daemon starts; web is created, started and stopped");
   const [user, nightly] = [new Actor(scheduler, "user"), new Actor(scheduler, "nightly job")];
   const start = async (): Promise<boolean> => {
-    await user.step("starts web");
+    for (let time = scheduler.dice.below(60); time >= 0; time -= 1) await user.step("waits");
+    user.says("starts web");
     if (core.vms.get(id) === null) return false;
     const outcome = await ended(core, beginStartVm(core, id, NOBODY));
     user.says(whatItSaid(outcome));
@@ -31,7 +32,7 @@ const scenario = async (scheduler: Scheduler, underTest: Prune): Promise<void> =
   };
   const clean = async (): Promise<void> => {
     await nightly.step("prunes");
-    await underTest(core, usageOf(nightly, scheduler.dice.below(60)));
+    await underTest(core, usageOf(nightly, scheduler.dice.below(20)));
     nightly.says("has pruned");
   };
   const [isStarted] = await Promise.all([start(), clean()]);
