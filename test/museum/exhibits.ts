@@ -7,6 +7,7 @@ import { exhibit as i03 } from "./exhibits/i03-one-name.ts";
 import { exhibit as i04 } from "./exhibits/i04-half-written.ts";
 import { exhibit as i04b } from "./exhibits/i04b-power.ts";
 import { exhibit as i04c } from "./exhibits/i04c-directory.ts";
+import { exhibit as i04d } from "./exhibits/i04d-record.ts";
 import { exhibit as i05 } from "./exhibits/i05-seed.ts";
 import { exhibit as i06 } from "./exhibits/i06-clean-up.ts";
 import { exhibit as i07 } from "./exhibits/i07-damaged.ts";
@@ -51,6 +52,7 @@ const ALL: readonly Exhibit[] = [
   i04,
   i04b,
   i04c,
+  i04d,
   i05,
   i06,
   i07,

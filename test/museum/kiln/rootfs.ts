@@ -71,6 +71,7 @@ export const createKilnRootfs = (
   const { signal } = new AbortController();
   return {
     ...kiln,
+    builder,
     ensure: () => kiln.pipeline.ensureRootfs(IMAGE, { signal }),
     redo: () => kiln.checks.rebuildRootfs(IMAGE, { signal }),
     recorded: () => kiln.images.getRootfs(IMAGE.rootfsKey),
