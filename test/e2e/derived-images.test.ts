@@ -12,7 +12,7 @@ import { type Outcome, TestHome, waitUntil } from "./home.ts";
 
 const IMAGE = "deb:python3-minimal,busybox-static";
 /** One shape for all: each other one would be booted and saved first. */
-const MEMORY = ["--memory", "128m", "--disk", "128m"];
+const MEMORY = ["--memory", "256m", "--disk", "128m"];
 const signal = AbortSignal.timeout(600_000);
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
 
@@ -90,7 +90,7 @@ const layerOf = (home: TestHome, { layerList }: ImageDetails): string =>
 
 let home: TestHome;
 before(async () => {
-  home = await TestHome.warm({ memory: "128m", image: IMAGE });
+  home = await TestHome.warm({ memory: "256m", image: IMAGE });
 });
 after(() => home[Symbol.asyncDispose]());
 
@@ -170,7 +170,7 @@ const unpacked = async (
   assert.deepEqual(withoutTimes(text(stdout)).slice(1), withoutTimes(shown).slice(1));
 };
 
-const CUSTOMIZE = ["--name", "made:1", "--run", "echo hi > /hello; echo said", "--memory", "128m"];
+const CUSTOMIZE = ["--name", "made:1", "--run", "echo hi > /hello; echo said", "--memory", "256m"];
 
 describe("an image from commands", () => {
   const customize = (...args: string[]): Promise<Outcome> => home.kiln(["image", "customize", "deb:busybox-static", ...args]);
@@ -202,7 +202,7 @@ describe("an image from commands", () => {
       "--name",
       "failed:1",
       "--memory",
-      "128m",
+      "256m",
     );
     assert.equal(failed.code, 1);
     assert.match(failed.stderr, /command 2 of 2 for .*failed:1 ended with 7: echo out/);
@@ -211,7 +211,7 @@ describe("an image from commands", () => {
   });
 
   test("I43 a VMM that dies in the middle of a command leaves nothing, and both who wait are told", async () => {
-    const args = ["--run", "touch /x; busybox sleep 1000", "--memory", "128m"];
+    const args = ["--run", "touch /x; busybox sleep 1000", "--memory", "256m"];
     const one = home.start(["image", "customize", "deb:busybox-static", ...args, "--name", "killed:1"]);
     const two = home.start(["image", "customize", "deb:busybox-static", ...args, "--name", "killed:2"]);
     await waitUntil(async () => (await phaseOf(home, "customize.run")) === "run 1 of 1", "the command");
