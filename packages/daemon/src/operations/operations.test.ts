@@ -182,12 +182,14 @@ test("what an earlier daemon left running is failed with a cause", () => {
   assert.equal(later.list({ all: false }).length, 0);
 });
 
-test("an operation ends for those who wait although its end cannot be written down", async () => {
+test("an operation ends for all who ask although its end cannot be written down, and it is written down once there is room", async () => {
   const { clock, store } = setUp();
+  let isFull = true;
   const full: OperationStore = {
     insert: (view, idempotency) => store.insert(view, idempotency),
-    update: () => {
-      throw new Error("database or disk is full");
+    update: (view, event) => {
+      if (isFull) throw new Error("database or disk is full");
+      store.update(view, event);
     },
     get: (id) => store.get(id),
     findByIdempotencyKey: (key, options) => store.findByIdempotencyKey(key, options),
@@ -200,4 +202,13 @@ test("an operation ends for those who wait although its end cannot be written do
   const ended = await operations.wait(operations.begin(spec, async () => "done", null).id, { signal: never });
   assert.equal(ended.state, "succeeded");
   assert.deepEqual(said, ["an operation could not be written down"]);
+  assert.deepEqual([store.get(ended.id)?.state, operations.get(ended.id).state], ["running", "succeeded"]);
+  assert.deepEqual(operations.list({ all: false }), []);
+  await clock.untilSleeping(1);
+  clock.advance(OPERATION_LIMITS.unwrittenMs);
+  await clock.untilSleeping(1); // there was no room yet
+  isFull = false;
+  clock.advance(OPERATION_LIMITS.unwrittenMs);
+  while (store.get(ended.id)?.state === "running") await new Promise(setImmediate);
+  assert.deepEqual([store.get(ended.id)?.state, store.list({ activeOnly: true })], ["succeeded", []]);
 });

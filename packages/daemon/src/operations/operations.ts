@@ -7,6 +7,7 @@ import { operationEvent, resumedEvent } from "./operation-events.ts";
 import type { SagaRecord } from "./saga/saga.ts";
 import type { OperationStore } from "./store.port.ts";
 import { SUSPENSION } from "./suspension.ts";
+import { UnwrittenEnds } from "./unwritten-ends.ts";
 
 const ID_BYTES = 8;
 const TRIM_EVERY = 100;
@@ -37,6 +38,7 @@ export class Operations {
 
   readonly #journal: Pick<Journal, "error">;
   readonly #stopping: AbortSignal;
+  readonly #unwritten: UnwrittenEnds;
   #opened = 0;
   #isEnding = false;
 
@@ -52,6 +54,8 @@ export class Operations {
     this.#stopping = options.stopping;
     this.#clock = options.clock;
     this.#random = options.random;
+    const { clock, stopping } = options;
+    this.#unwritten = new UnwrittenEnds({ clock, stopping, write: ({ view, event }) => this.#store.update(view, event) });
   }
 
   /** Records a new operation as running. The caller ends it. */
@@ -135,7 +139,7 @@ export class Operations {
 
   /** Throws OPERATION_NOT_FOUND. */
   get(id: string): OperationView {
-    const view = this.#live.get(id)?.view ?? this.#store.get(id);
+    const view = this.#live.get(id)?.view ?? this.#unwritten.get(id) ?? this.#store.get(id);
     if (view === null) throw new KilnError("OPERATION_NOT_FOUND", `there is no operation ${id}`, { object: id });
     return view;
   }
@@ -146,7 +150,10 @@ export class Operations {
   }
 
   list(options: { all: boolean }): OperationView[] {
-    return this.#store.list({ activeOnly: !options.all }).map((view) => this.#live.get(view.id)?.view ?? view);
+    return this.#store
+      .list({ activeOnly: !options.all })
+      .map((view) => this.#live.get(view.id)?.view ?? this.#unwritten.get(view.id) ?? view)
+      .filter((view) => options.all || view.finishedAt === null);
   }
 
   count(state: "running" | "queued"): number {
@@ -178,6 +185,7 @@ export class Operations {
   /** Resolves when every operation that runs has ended, or is left to the next daemon. */
   async drain(): Promise<void> {
     await Promise.allSettled([...this.#live.values()].map((live) => live.ended.promise));
+    this.#unwritten.flush();
   }
 
   /** The daemon ends: what can stop where it stands stops, the rest goes on to its end. Returns how many there are. */
@@ -210,12 +218,13 @@ export class Operations {
     this.#write(view, operationEvent(before, view));
   }
 
-  /** Never throws: a full disk must not keep an operation from ending for those who wait for it. */
+  /** Never throws: a full disk must not keep an operation from ending for those who wait for it, nor for those who come later. */
   #write(view: OperationView, event: EventDraft | null): void {
     try {
       this.#store.update(view, event);
     } catch (error) {
       this.#journal.error({ operation: view.id, state: view.state, error: String(error) }, "an operation could not be written down");
+      if (view.finishedAt !== null) this.#unwritten.add({ view, event });
     }
   }
 }
