@@ -12,12 +12,14 @@ import { benchPoolClaim } from "./pool-claim.ts";
 import { benchRootfsBuild, benchRootfsContent, benchRootfsFiles } from "./rootfs-build.ts";
 import { writeRootfsPage } from "./rootfs-page.ts";
 import { benchRootfsScaling } from "./rootfs-scaling.ts";
+import { type KeptFigure, writeFiguresPage } from "./figures-page.ts";
 import { benchExec, benchStartCold } from "./start-cold.ts";
 import { benchStartPreboot } from "./start-preboot.ts";
 
 /**
- * `npm run bench [-- NAME…] [--json] [--check] [--write]`: each figure beside what it is compared to, measured in the same run. A name stands
- * for all below it, too: "rootfs" for "rootfs.build" and the others. With --write, what the docs say of the figures is written again.
+ * `npm run bench [-- NAME…] [--json] [--check] [--[no-]write]`: each figure beside what it is compared to, measured in the same run. A name stands
+ * for all below it, too: "rootfs" for "rootfs.build" and the others. With --write, which is the default where no name is given, what the docs say
+ * of these figures is written again, after each of them.
  */
 const BENCHES: Readonly<Record<string, (options: { readonly write: boolean }) => Promise<Figure>>> = {
   "cli.start": benchCliStart,
@@ -44,10 +46,12 @@ const { values, positionals } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
     check: { type: "boolean", default: false },
-    write: { type: "boolean", default: false },
+    write: { type: "boolean" },
   },
+  allowNegative: true,
   allowPositionals: true,
 });
+const write = values.write ?? positionals.length === 0;
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 const firstLine = (command: string, args: readonly string[]): string | null => {
@@ -70,7 +74,7 @@ const describe = (figure: Figure): string => {
   const goal = goals.length === 0 ? "no goal" : `goal ${wanted}: ${figure.met === true ? "met" : "MISSED"}`;
   const details = Object.entries(figure.details).map(([name, value]) => `${name}=${value}`);
   return [
-    `${figure.name}: p50 ${figure.p50} ${figure.unit}, p99 ${figure.p99} ${figure.unit}, n ${figure.n}, failures ${figure.failures}`,
+    `${figure.name}: p50 ${figure.p50} ${figure.unit}, p95 ${figure.p95} ${figure.unit}, p99 ${figure.p99} ${figure.unit}, n ${figure.n}, failures ${figure.failures}`,
     ...ratios,
     goal,
     ...details,
@@ -95,17 +99,23 @@ const machine = {
 };
 const machineLine = `${machine.cpus} cpus, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.qemu}, node ${machine.node}, commit ${machine.commit}`;
 print(machine, machineLine);
-const measuredFigures: Figure[] = [];
+const measuredFigures: KeptFigure[] = [];
 let missed = 0;
 for (const [name, bench] of Object.entries(BENCHES)) {
   if (positionals.length > 0 && !positionals.some((given) => isMeant(name, given))) continue;
+  process.stderr.write(`bench: ${name}\n`);
   const before = loadavg()[0] ?? Number.NaN;
-  const measured = await bench({ write: values.write });
+  const measured = await bench({ write });
   const load = `${before.toFixed(1)} before, ${(loadavg()[0] ?? Number.NaN).toFixed(1)} after`;
   const figure = { ...measured, details: { ...measured.details, load } };
   if (figure.met === false || figure.failures > 0) missed += 1;
-  measuredFigures.push(figure);
+  measuredFigures.push({ figure, machine: machineLine, date: new Date().toISOString() });
   print(figure, describe(figure));
+  if (write) await writeFiguresPage(measuredFigures, Object.keys(BENCHES));
 }
-if (values.write) await writeRootfsPage(measuredFigures, machineLine);
+if (write)
+  await writeRootfsPage(
+    measuredFigures.map(({ figure }) => figure),
+    machineLine,
+  );
 if (values.check && missed > 0) process.exitCode = 1;

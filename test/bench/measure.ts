@@ -7,7 +7,12 @@ export interface Figure {
   readonly n: number;
   readonly failures: number;
   readonly p50: number | null;
+  readonly p95: number | null;
   readonly p99: number | null;
+  /** The values at equal steps from the smallest to the largest, for a plot; empty where there are too few. */
+  readonly spread: readonly number[];
+  /** The p50 of each of the others. */
+  readonly peers: Readonly<Record<string, number>>;
   /** Ours divided by theirs, each measured in this run. */
   readonly ratios: Readonly<Record<string, number>>;
   /** The others' own p50, and whatever else explains the figure. */
@@ -38,6 +43,15 @@ export const percentile = (values: readonly number[], share: number): number | n
   const value = sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
   return value === undefined ? null : Math.round(value * 100) / 100;
 };
+
+const SPREAD_STEPS = 50;
+/** Fewer are told by their p50 and p99. */
+const SPREAD_MIN = 10;
+
+const spreadOf = (values: readonly number[]): readonly number[] =>
+  values.length < SPREAD_MIN
+    ? []
+    : Array.from({ length: SPREAD_STEPS + 1 }, (_, step) => percentile(values, step / SPREAD_STEPS) ?? Number.NaN);
 
 /** Runs both in turn, A B A B, so that drift of the machine falls on both alike. A run that throws counts as a failure. */
 export const alternate = async (count: number, runs: Readonly<Record<string, () => Promise<number>>>): Promise<Record<string, Samples>> => {
@@ -105,13 +119,14 @@ export const compare = (comparison: Comparison): Figure => {
   const ratios = Object.fromEntries(
     medians.flatMap(([peer, median]) => (p50 === null || median === null ? [] : [[peer, round(p50 / median)]])),
   );
-  const peers = Object.fromEntries(medians.flatMap(([peer, median]) => (median === null ? [] : [[`${peer}.p50`, median]])));
-  const details = { ...peers, ...comparison.details };
+  const peers = Object.fromEntries(medians.flatMap(([peer, median]) => (median === null ? [] : [[peer, median]])));
+  const named = Object.fromEntries(Object.entries(peers).map(([peer, median]) => [`${peer}.p50`, median]));
+  const details = { ...named, ...comparison.details };
   const failures = ours.failures + Object.values(theirs).reduce((sum, one) => sum + one.failures, 0);
   const goals = goal === null ? furtherGoals : [goal, ...furtherGoals];
   const isMet = ({ field, max }: Goal): boolean => {
-    const reached = ({ p50, p99 } as const)[field as "p50"] ?? ratios[field] ?? details[field];
-    return typeof reached === "number" && reached <= max;
+    const reached = reachedOf({ p50, p99, ratios, details }, field);
+    return reached !== null && reached <= max;
   };
   return {
     name,
@@ -119,7 +134,10 @@ export const compare = (comparison: Comparison): Figure => {
     n: ours.ms.length,
     failures,
     p50,
+    p95: percentile(ours.ms, 0.95),
     p99,
+    spread: spreadOf(ours.ms),
+    peers,
     ratios,
     details,
     skipped: comparison.skipped ?? [],
@@ -127,6 +145,15 @@ export const compare = (comparison: Comparison): Figure => {
     ...(furtherGoals.length === 0 ? {} : { goals }),
     met: goals.length === 0 ? null : goals.every(isMet),
   };
+};
+
+/** What a figure has where a goal looks. */
+export const reachedOf = (
+  { p50, p99, ratios, details }: Pick<Figure, "p50" | "p99" | "ratios" | "details">,
+  field: string,
+): number | null => {
+  const reached = field === "p50" ? p50 : field === "p99" ? p99 : (ratios[field] ?? details[field]);
+  return typeof reached === "number" ? reached : null;
 };
 
 const round = (value: number): number => Math.round(value * 1000) / 1000;
