@@ -6,6 +6,8 @@ import { join, resolve } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 
 const ROOT = resolve(import.meta.dirname, "../..");
+/** It may lie where only its owner can go, and is the same for all machines of the test, so that they compile it once. */
+const CHECKOUT = "/mnt";
 const NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups --";
 
 interface Check {
@@ -52,11 +54,10 @@ bare_dev() {
 const examine = async (context: TestContext, machine: Machine): Promise<Answer> => {
   const directory = await mkdtemp(join(tmpdir(), "kiln-doctor-"));
   context.after(() => rm(directory, { recursive: true, force: true }));
-  const node = `${machine.as ?? ""} $NODE -- $T/kiln/packages`;
+  const node = `${machine.as ?? ""} $NODE -- ${CHECKOUT}/packages`;
   const look = machine.daemon === true ? `${node}/cli/bin/kiln.mjs doctor --json` : `${node}/daemon/src/main.ts --examine`;
   const stop = machine.daemon === true ? `${node}/cli/bin/kiln.mjs daemon stop` : "true";
-  // the checkout may lie where only its owner can go
-  const script = `set -eu; chmod 755 $T; mkdir $T/kiln $T/home; mount --bind '${ROOT}' $T/kiln; cd $T
+  const script = `set -eu; chmod 755 $T; mkdir $T/home; mount --bind '${ROOT}' ${CHECKOUT}; cd $T
 ${WORDS}
 ${machine.make}
 set +e
@@ -68,7 +69,8 @@ exit $code`;
     HOME: join(directory, "home"),
     KILN_HOME: join(directory, "home/kiln"),
     T: directory,
-    NODE: `$T/kiln/node_modules/node-linux-${process.arch}/bin/node`.replace("$T", directory),
+    NODE: `${CHECKOUT}/node_modules/node-linux-${process.arch}/bin/node`,
+    NODE_COMPILE_CACHE: `${CHECKOUT}/.cache/compile`,
     ...machine.env,
   };
   const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script], { env, stdio: ["ignore", "pipe", "pipe"] });
