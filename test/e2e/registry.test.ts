@@ -42,7 +42,8 @@ describe("images from a real registry", { skip: skipImages }, () => {
   after(() => registry[Symbol.asyncDispose]());
 
   test("a run fetches once; again it asks for nothing, and with --pull=always for one manifest", async () => {
-    await using home = await TestHome.create();
+    await using home = await TestHome.warm({ memory: "512m" });
+    const before = new Set((await home.json<OperationView[]>("op", "ls", "-a")).map(({ id }) => id));
     const image = `${registry.host}/debian-dev:latest`;
     const run = (...flags: string[]) => home.kiln(["run", "--rm", ...flags, image, "--", "python3", "-c", "print(6*7)"]);
     await registry.clearLog();
@@ -57,9 +58,9 @@ describe("images from a real registry", { skip: skipImages }, () => {
     assert.deepEqual(await run("--pull", "always"), { code: 0, stdout: "42\n", stderr: "" });
     const again = await registry.accessLog();
     assert.deepEqual([again.length, again.filter(isManifest).length], [1, 1]);
-    const operations = await home.json<OperationView[]>("op", "ls", "-a");
+    const operations = (await home.json<OperationView[]>("op", "ls", "-a")).filter(({ id }) => !before.has(id));
     const done = (kind: string): number => operations.filter((one) => one.kind === kind && one.joined === null).length;
-    assert.deepEqual([done("rootfs.build"), done("kernel.build"), done("blob.fetch")], [1, 1, 6]);
+    assert.deepEqual([done("rootfs.build"), done("kernel.build"), done("blob.fetch")], [1, 0, 6]);
     await expectNothingLeft(home);
   });
 
