@@ -38,7 +38,7 @@ const requests = kept ? KEPT.map(({ found: _found, ...one }) => ({ ...one, seeds
 for (const request of requests) {
   const summary = await runChaos(request, { say, signal: interrupt.signal });
   process.stdout.write(json ? `${JSON.stringify(summary)}\n` : renderResults(summary));
-  if (report && !interrupt.signal.aborted) await writeReport(summary);
+  if (report && summary.ran > 0) await writeReport(summary);
   if (summary.failed.length > 0) process.exitCode = 1;
 }
 if (interrupt.signal.aborted) process.exitCode = 130;

@@ -29,6 +29,7 @@ const QUIET_MS = 60_000;
 const POLL_MS = 20;
 /** A command in a VM that runs, on a busy machine. */
 const ANSWER_MS = 20_000;
+const RETRY_MS = 200;
 const SAMPLES = 3;
 const ON_ITS_WAY: ReadonlySet<string> = new Set(["starting", "stopping", "paused", "deleting"]);
 
@@ -134,17 +135,22 @@ const askRunning = async (ground: Ground): Promise<Answer[]> => {
   return Promise.all(running.map((vm) => ask(ground, vm)));
 };
 
+/** Asks until it answers: one that has just lost its agent's channel says that a retry can help, and is asked again. */
 const ask = async (ground: Ground, { id, name }: VmView): Promise<Answer> => {
-  try {
-    const signal = AbortSignal.timeout(ANSWER_MS);
-    await using session = ground.kiln.vms.exec(id, { command: wordsOf(ground).note("alive", 0) }, { signal });
-    for await (const _chunk of session);
-    const { exitCode } = await session.exit;
-    if (exitCode === 0) return { vm: name, stateAfter: null, error: null };
-    return { vm: name, stateAfter: (await ground.kiln.vms.get(id)).state, error: `it ended with ${exitCode}` };
-  } catch (error) {
-    const vm = await ifKnown(ground.kiln.vms.get(id));
-    return { vm: name, stateAfter: vm?.state ?? "gone", error: asKilnError(error).message };
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  for (;;) {
+    try {
+      await using session = ground.kiln.vms.exec(id, { command: wordsOf(ground).note("alive", 0) }, { signal });
+      for await (const _chunk of session);
+      const { exitCode } = await session.exit;
+      if (exitCode === 0) return { vm: name, stateAfter: null, error: null };
+      return { vm: name, stateAfter: (await ground.kiln.vms.get(id)).state, error: `it ended with ${exitCode}` };
+    } catch (error) {
+      const { retry, message } = asKilnError(error);
+      const vm = await ifKnown(ground.kiln.vms.get(id));
+      if (!retry || signal.aborted || vm?.state !== "running") return { vm: name, stateAfter: vm?.state ?? "gone", error: message };
+      await sleep(RETRY_MS);
+    }
   }
 };
 
