@@ -24,7 +24,7 @@ describe("ports of a VM without a network are published, and stay so", () => {
     (await ports()).find((port) => port.guestPort === guestPort)?.hostPort ?? assert.fail(`${guestPort} is not published`);
 
   before(async () => {
-    home = await TestHome.create();
+    home = await TestHome.warm({ memory: "512m" });
     await home.ok(
       ...["run", "-d", "--name", "web", "--network", "none", "-p", "80", "-p", "127.0.0.1::5353/udp"],
       ...[IMAGE, "--", "busybox", "sh", "-c", SERVERS],

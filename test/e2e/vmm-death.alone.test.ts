@@ -30,7 +30,7 @@ const killVmm = async (home: TestHome, name: string): Promise<void> => {
 };
 
 test("a VMM that is killed is seen within 500 ms, by its own daemon and by the next one: the VM is failed with the reason, and all of it is given back", async () => {
-  await using home = await TestHome.create();
+  await using home = await TestHome.warm({ memory: "512m", image: IMAGE });
   for (const name of ["own", "adopted"]) await home.ok("run", "-d", "--name", name, IMAGE, "--", "busybox", "sleep", "1000");
   await killVmm(home, "own");
   assert.match((await home.json<VmView>("inspect", "own")).error?.detail ?? "", /SIGKILL/);
