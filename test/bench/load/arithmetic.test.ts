@@ -18,12 +18,12 @@ test("a run's time is what it queued for, what was made for all, and the rest, w
       { for: "boot", position: 1, ms: 30 },
     ],
   } as const;
-  assert.deepEqual(split([create, start]), { queue: 1_030, shared: 603, service: 229 });
+  assert.deepEqual(split({ ms: 2_000, operations: [create, start] }), { queue: 1_030, shared: 603, service: 229, outside: 138 });
 });
 
 test("a wait that a crash has lost counts as none", () => {
   const start = { kind: "vm.start", phases: phases({ claim: 7 }), waits: [{ for: "capacity", position: 1, ms: null }] } as const;
-  assert.deepEqual(split([start]), { queue: 0, shared: 0, service: 7 });
+  assert.deepEqual(split({ ms: 9, operations: [start] }), { queue: 0, shared: 0, service: 7, outside: 2 });
 });
 
 test("failures are counted by their code, in the order of the codes", () => {

@@ -29,6 +29,8 @@ export interface Split {
   readonly shared: number;
   /** In its own operations otherwise. */
   readonly service: number;
+  /** Outside of them: the client, the way to the daemon and back, and the command until its end was heard. */
+  readonly outside: number;
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
@@ -37,11 +39,12 @@ const sum = (values: readonly number[]): number => values.reduce((total, value) 
 const OWN_OF_CREATE = "reserve";
 
 /** A wait lies within a phase; what is neither a wait nor the shared work is the run's own. */
-export const split = (operations: ClientReport["operations"]): Split => {
+export const split = ({ ms, operations }: Pick<ClientReport, "ms" | "operations">): Split => {
   const isShared = (kind: OperationView["kind"], phase: string): boolean => kind === "vm.create" && phase !== OWN_OF_CREATE;
   const queue = sum(operations.flatMap(({ waits }) => waits.map(({ ms }) => ms ?? 0)));
   const shared = sum(operations.flatMap(({ kind, phases }) => phases.filter(({ name }) => isShared(kind, name)).map(({ ms }) => ms)));
-  return { queue, shared, service: sum(operations.flatMap(({ phases }) => phases.map(({ ms }) => ms))) - queue - shared };
+  const all = sum(operations.flatMap(({ phases }) => phases.map((phase) => phase.ms)));
+  return { queue, shared, service: all - queue - shared, outside: ms - all };
 };
 
 /** How many failed with each code. */

@@ -105,13 +105,18 @@ const runCrowd = async (home: LoadHome, { name, count }: { name: string; count: 
   return { reports, wallMs, cpuMs, details };
 };
 
-const PARTS = { queue: "in a queue", shared: "for the shared work", service: "in service" } as const satisfies Record<keyof Split, string>;
+const PARTS = {
+  queue: "in a queue",
+  shared: "for the shared work",
+  service: "in service",
+  outside: "outside of its operations",
+} as const satisfies Record<keyof Split, string>;
 const SHARES = [0.5, 0.95, 0.99] as const;
 
 const whereTimeWent = (reports: readonly ClientReport[]): Readonly<Record<string, number>> => {
-  const splits = reports.filter(({ failure }) => failure === null).map(({ operations }) => split(operations));
+  const splits = reports.filter(({ failure }) => failure === null).map(split);
   return Object.fromEntries(
-    (["queue", "shared", "service"] as const).flatMap((part) =>
+    (["queue", "shared", "service", "outside"] as const).flatMap((part) =>
       SHARES.map((share): [string, number] => [
         `ms ${PARTS[part]}, p${share * 100}`,
         percentile(
