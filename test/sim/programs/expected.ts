@@ -28,6 +28,7 @@ const ALWAYS: Readonly<Record<CommandName, readonly ErrorCode[]>> = {
 
 const STARTS: ReadonlySet<CommandName> = new Set(["create", "start", "wait", "exec", "rebuild"]);
 const FETCHES: ReadonlySet<CommandName> = new Set(["create", "start", "pull", "rebuild", "tag"]);
+const BUILDS: ReadonlySet<CommandName> = new Set(["create", "start", "pull", "rebuild"]);
 const READS: ReadonlySet<CommandName> = new Set([...FETCHES, "verify", "image.rm", "prune"]);
 
 const BAD_BOOTS: readonly ErrorCode[] = [
@@ -45,17 +46,16 @@ export const allowedCodes = (name: CommandName, { setting, fates, clients }: Pro
   const befalls = new Set<string>(fates.map((fate) => fate.do));
   const does = new Set<string>(clients.flat().map((command) => command.do));
   const dies = befalls.has("vmm.die") || befalls.has("guest.off") || does.has("kill") || does.has("rm") || befalls.has("power.loss");
+  const breaksFiles = befalls.has("damage") || befalls.has("power.loss");
   const breaks = failsToBoot || dies || crashes > 0;
   return new Set<ErrorCode>([
     ...ALWAYS[name],
     ...(breaks && STARTS.has(name) ? BAD_BOOTS : []),
     ...(fails && FETCHES.has(name) ? REGISTRY : []),
     ...((faults.disk ?? 0) > 0 || befalls.has("disk.full") ? (["DISK_FULL"] as const) : []),
-    ...(befalls.has("damage") || befalls.has("power.loss") || does.has("image.rm")
-      ? READS.has(name)
-        ? (["ARTIFACT_DAMAGED"] as const)
-        : []
-      : []),
+    // a damaged layer is not fetched again before `image rebuild` or the scrub
+    ...(befalls.has("damage") && BUILDS.has(name) ? (["LAYER_INVALID", "ARTIFACT_DAMAGED"] as const) : []),
+    ...(breaksFiles && READS.has(name) ? (["ARTIFACT_DAMAGED", "IMAGE_CONTENT_MISSING"] as const) : []),
     // what three daemons could not end is taken back; and what was taken back right before a crash does not say why
     ...(crashes > 0 ? (["INTERRUPTED"] as const) : []),
   ]);
