@@ -26,6 +26,7 @@ const scenario = async (scheduler: Scheduler, underTest: (fetch: Fetch) => Pull)
     if (first.ok) return;
     caller.says(`is told: ${first.error.message}`);
     must(first.error.message === CAUSE, `${caller.name} was not told the cause, but: ${first.error.message}`);
+    await caller.step("try again");
     const before = fetches;
     const second = await outcomeOf(pull());
     must(
