@@ -6,7 +6,6 @@ import type { PrebootRecord } from "../../../packages/daemon/src/snapshots/prebo
 import { blobPath, type SimContent, sha256Of } from "./content.ts";
 import { fingerprint, type HomeFiles } from "./home-files.ts";
 import type { SimKernels } from "./kernels.ts";
-import { HOME } from "./paths.ts";
 import type { SimPreboots } from "./preboots.ts";
 import type { SimRootfs } from "./rootfs.ts";
 
@@ -74,6 +73,3 @@ export class SimArtifactReader implements ArtifactReader {
     return true;
   }
 }
-
-/** Where artifacts are, for those who look from outside. */
-export const ARTIFACT_DIRECTORIES: readonly string[] = [`${HOME.content}/sha256`, HOME.rootfs, HOME.kernels, HOME.preboots];

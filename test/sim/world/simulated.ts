@@ -18,8 +18,6 @@ export interface Simulation {
   readonly before: (method: string) => Promise<void>;
   /** The same after each, before its caller learns how it went: what it has done is done by then. */
   readonly after?: (method: string) => Promise<void>;
-  /** Methods that are no promise's. */
-  readonly now?: readonly string[];
   /** What the caller gets instead of a result. */
   readonly wrap?: (result: unknown, method: string) => unknown;
   /** Properties that are others here. */
@@ -28,16 +26,13 @@ export interface Simulation {
 
 type Method = (...args: unknown[]) => unknown;
 
-/** The port with a step of the scheduler at each call. A daemon that has ended gets no answer any more, and does nothing at once. */
+/** A port all of whose methods are asynchronous, with a step of the scheduler at each call. A daemon that has ended gets no answer any more. */
 export const simulated = <Port extends object>(port: Port, how: Simulation): Port => {
   const known = new Map<PropertyKey, Method>();
-  const make = (method: Method, name: string): Method =>
-    how.now?.includes(name) === true
-      ? (...args) => {
-          requireAlive(how.life, name);
-          return method.apply(port, args);
-        }
-      : (...args) => callLater({ port, method, name, how }, args);
+  const make =
+    (method: Method, name: string): Method =>
+    (...args) =>
+      callLater({ port, method, name, how }, args);
   return new Proxy(port, {
     get: (target, key) => {
       if (how.own !== undefined && typeof key === "string" && key in how.own) return how.own[key];
