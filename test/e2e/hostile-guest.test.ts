@@ -195,8 +195,8 @@ describe("a hostile guest", () => {
 
   test("10.2 whose kernel it has crashed has failed, and says so", async () => {
     const hostile = await create("crash");
-    await assert.rejects(hostile.exec([...SHELL, "echo c >/proc/sysrq-trigger"], { signal: AbortSignal.timeout(20_000) }), KilnError);
-    const vm: VmView = await kiln.vms.wait(hostile.id, { signal: AbortSignal.timeout(20_000) });
+    await assert.rejects(hostile.exec([...SHELL, "echo c >/proc/sysrq-trigger"], { signal: AbortSignal.timeout(PATIENCE_MS) }), KilnError);
+    const vm: VmView = await kiln.vms.wait(hostile.id, { signal: AbortSignal.timeout(PATIENCE_MS) });
     assert.equal(vm.state, "failed");
     assert.match(vm.error?.detail ?? "", /panic|ended/i);
     await hostile.remove();
