@@ -9,8 +9,8 @@ import type { Oracle } from "./oracle.ts";
 import { Violation } from "./violation.ts";
 
 const RESTING: ReadonlySet<VmRecord["state"]> = new Set(["created", "running", "paused", "exited", "failed"]);
-/** What has ended is seen by then. */
-const FIRST_MS = 1_000;
+/** Longer than a slow step: what has ended is seen by then. */
+const FIRST_MS = 5_000;
 /** Each look is so much later than the one before. */
 const LATER = 1.5;
 /** Everything in Kiln that waits gives up before. */
