@@ -1,6 +1,7 @@
 /** Commands in VMs that run. */
 import assert from "node:assert/strict";
-import { waitUntil } from "../../e2e/home.ts";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { guest, IMAGE, MEMORY, shell } from "../guests.ts";
 import { isolated, type Scenario, type SharedPlace } from "../scenario.ts";
 
@@ -44,8 +45,8 @@ export const EXECS: readonly Scenario[] = [
     await place.kiln.ok("exec", "-d", name, ...shell("while [ ! -e /go ]; do busybox usleep 20000; done; echo went > /gone"));
     await place.kiln.exits(1, ["exec", name, "busybox", "ls", "/gone"]);
     await place.kiln.ok("exec", name, "busybox", "touch", "/go");
-    const look = async (): Promise<boolean> => (await place.kiln.run(["exec", name, "busybox", "cat", "/gone"])).stdout === "went\n";
-    await waitUntil(look, "what the detached command does last");
+    const look = "while [ ! -s /gone ]; do busybox usleep 20000; done; busybox cat /gone";
+    assert.equal(await place.kiln.ok("exec", name, ...shell(look)), "went\n");
   }),
 
   isolated(
@@ -63,9 +64,11 @@ export const EXECS: readonly Scenario[] = [
 
   isolated("exec-slow-reader", "I26 a command whose reader is slow holds up neither another command nor its own end", async (place) => {
     const name = await box(place);
-    const wrapper = ["sh", "-c", '"$@" | { sleep 1; wc -c; }', "sh"];
+    const go = join(place.scratch, "go");
+    const wrapper = ["sh", "-c", `"$@" | { until [ -e ${go} ]; do sleep 0.02; done; wc -c; }`, "sh"];
     const slow = place.kiln.start(["exec", name, "busybox", "seq", "1", "300000"], { wrapper });
     assert.equal(await place.kiln.ok("exec", name, "busybox", "echo", "on time"), "on time\n");
+    await writeFile(go, "");
     assert.equal(
       (await slow.outcome).stdout.trim(),
       String(Array.from({ length: 300_000 }, (_, i) => String(i + 1).length + 1).reduce((a, b) => a + b)),

@@ -43,10 +43,13 @@ export const LIVES: readonly Scenario[] = [
       const name = vm("target");
       const script = "trap 'echo hung up' HUP; echo ready; while :; do busybox sleep 1000000 & wait $!; done";
       await kiln.ok("run", "-d", "--name", name, ...guest(), ...shell(script));
-      await waitUntil(async () => (await kiln.ok("logs", name)) === "ready\n", "the trap");
+      let seen = "";
+      const reader = kiln.start(["logs", "-f", name], { watch: (text) => (seen += text) });
+      await waitUntil(async () => Promise.resolve(seen === "ready\n"), "the trap");
       await kiln.ok("kill", "-s", "HUP", name);
-      await waitUntil(async () => (await kiln.ok("logs", name)) === "ready\nhung up\n", "the signal");
+      await waitUntil(async () => Promise.resolve(seen === "ready\nhung up\n"), "the signal");
       await kiln.ok("kill", name);
+      assert.equal((await reader.outcome).code, 0);
       assert.equal((await kiln.ok("wait", name)).trim(), "137");
       const { state, exitCode, signal } = await inspect(kiln, name);
       assert.deepEqual([state, exitCode, signal], ["exited", 137, "SIGKILL"]);
@@ -98,8 +101,9 @@ export const LIVES: readonly Scenario[] = [
       const vmm = await identifyProcess(pid ?? 0);
       assert.ok(vmm !== null && (await signalProcess(vmm, "SIGKILL")));
       assert.notEqual((await held.outcome).code, 0);
-      await waitUntil(async () => (await inspect(kiln, name)).state === "failed", "the record");
-      assert.notEqual((await inspect(kiln, name)).error, null);
+      await kiln.run(["wait", name]);
+      const { state, error } = await inspect(kiln, name);
+      assert.deepEqual([state, error?.code], ["failed", "VM_DIED"]);
       await kiln.ok("start", name);
       assert.equal(await kiln.ok("exec", name, "busybox", "echo", "back"), "back\n");
     },
