@@ -138,11 +138,14 @@ export class TestHome implements AsyncDisposable {
   }
 }
 
+/** Who asks by the command line takes a CPU from what it waits for: it asks often at first, and less and less. */
+const POLL = { firstMs: 25, growth: 1.2, mostMs: 200 };
+
 export const waitUntil = async (condition: () => Promise<boolean>, what: string): Promise<void> => {
   const deadline = Date.now() + 60_000;
-  while (!(await condition())) {
+  for (let pauseMs = POLL.firstMs; !(await condition()); pauseMs = Math.min(pauseMs * POLL.growth, POLL.mostMs)) {
     assert.ok(Date.now() < deadline, `waited 60 s in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 25));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 };
 
