@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { failuresByType, runsOf, split } from "./arithmetic.ts";
+import { coldBoots, failuresByType, runsOf, split } from "./arithmetic.ts";
 
 const phases = (times: Readonly<Record<string, number>>) => Object.entries(times).map(([name, ms]) => ({ name, ms }));
 
@@ -19,6 +19,14 @@ test("a run's time is what it queued for, what was made for all, and the rest, w
     ],
   } as const;
   assert.deepEqual(split({ ms: 2_000, operations: [create, start] }), { queue: 1_030, shared: 603, service: 229, outside: 138 });
+});
+
+test("a start that has waited for a kernel has booted cold", () => {
+  const start = (times: Readonly<Record<string, number>>) => ({
+    operations: [{ kind: "vm.start" as const, phases: phases(times), waits: [] }],
+  });
+  const reports = [start({ vmm: 9, kernel: 900, setup: 50 }), start({ restore: 30, agent: 20, setup: 50 }), { operations: [] }];
+  assert.equal(coldBoots(reports), 1);
 });
 
 test("a wait that a crash has lost counts as none", () => {

@@ -47,6 +47,12 @@ export const split = ({ ms, operations }: Pick<ClientReport, "ms" | "operations"
   return { queue, shared, service: all - queue - shared, outside: ms - all };
 };
 
+/** A start that waits for a kernel boots cold; one that is restored waits for its agent. */
+const OF_COLD_BOOT = "kernel";
+
+export const coldBoots = (reports: readonly Pick<ClientReport, "operations">[]): number =>
+  reports.filter(({ operations }) => operations.some(({ phases }) => phases.some(({ name }) => name === OF_COLD_BOOT))).length;
+
 /** How many failed with each code. */
 export const failuresByType = (reports: readonly Pick<ClientReport, "failure">[]): Readonly<Record<string, number>> => {
   const counts = new Map<string, number>();

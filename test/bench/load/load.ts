@@ -6,7 +6,7 @@ import { TestHome } from "../../e2e/home.ts";
 import { familyCpuMs } from "../cpu.ts";
 import { compare, type Figure, percentile, timed } from "../measure.ts";
 import { pssMib } from "../proc-memory.ts";
-import { type ClientReport, failuresByType, runsOf, type Split, split } from "./arithmetic.ts";
+import { type ClientReport, coldBoots, failuresByType, runsOf, type Split, split } from "./arithmetic.ts";
 import { Crowd } from "./crowd.ts";
 import { MemoryWatch } from "./memory.ts";
 
@@ -160,6 +160,7 @@ const describe = (
     say(`${name}: ${times} failed with ${code}, such as: ${run.reports.find(({ failure }) => failure === code)?.detail}`);
   const details = {
     clients: count,
+    "of them booted cold": coldBoots(run.reports),
     "wall ms": Math.round(run.wallMs),
     "ms to the first output, p50":
       percentile(
