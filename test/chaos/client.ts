@@ -221,11 +221,9 @@ export class Client implements Disposable {
   async #follow(operation: OperationView, what: string, signal: AbortSignal): Promise<OperationView> {
     const { operations } = this.#kiln;
     const waiting = operations.wait(operation.id, { signal });
+    // it may have ended meanwhile: the wait says what became of it
     const late = setTimeout(() => {
-      // it may have ended meanwhile, or its daemon: the wait says what became of it
-      operations
-        .cancel(operation.id, { signal })
-        .catch((error: unknown) => this.#parts.ledger.fail(`${what}, cancelled`, asKilnError(error)));
+      this.#cancel(operation.id, what, signal).catch((error: unknown) => this.#parts.ledger.fail(what, asKilnError(error)));
     }, PATIENCE_MS[this.#parts.ground.driver]);
     try {
       const end = await waiting;
@@ -233,6 +231,22 @@ export class Client implements Disposable {
       return await operations.result(end, { signal });
     } finally {
       clearTimeout(late);
+    }
+  }
+
+  /** Until a daemon has heard of it: one that is killed meanwhile is followed by another. */
+  async #cancel(id: string, what: string, signal: AbortSignal): Promise<void> {
+    const { ground, ledger } = this.#parts;
+    while (!signal.aborted) {
+      try {
+        await this.#kiln.operations.cancel(id, { signal });
+        return;
+      } catch (error) {
+        const failed = asKilnError(error);
+        ledger.fail(`${what}, cancelled`, failed);
+        if (failed.code !== "DAEMON_UNREACHABLE") return;
+        await ground.ensureDaemon();
+      }
     }
   }
 
