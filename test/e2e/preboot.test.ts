@@ -14,7 +14,7 @@ const SMALL = "deb:busybox-static";
 const MIB = 2 ** 20;
 const MEMORY_BYTES = 128 * MIB;
 const MEMORY = "128m";
-const VMS = 20;
+const VMS = 10;
 const AT_ONCE = 4;
 const CLOCK_MS = 50;
 /** Where x86 kernels are loaded: what is not zero there, the guest needs. */
@@ -48,7 +48,7 @@ const CLOCK = "import sys,time\nfor _ in sys.stdin: print(time.time_ns(), flush=
 
 let home: TestHome;
 before(async () => {
-  home = await TestHome.create();
+  home = await TestHome.warm({ memory: MEMORY, image: IMAGE });
   await home.ok("kernel", "warm", "--cpus", "1", "--memory", MEMORY);
 });
 after(() => home[Symbol.asyncDispose]());
