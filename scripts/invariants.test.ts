@@ -11,7 +11,6 @@ const BUILDING = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "
 const RUNNING = Array.from({ length: 12 }, (_, index) => `I${index + 16}`).concat(
   "I29",
   "I30",
-  "I33",
   "I34",
   "I35",
   "I36",
