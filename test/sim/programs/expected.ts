@@ -4,14 +4,15 @@ import type { CommandName, Program } from "./program.ts";
 /** What a command may fail with in a world where nothing is broken. What is not here is a defect. */
 const ALWAYS: Readonly<Record<CommandName, readonly ErrorCode[]>> = {
   create: [
-    ...["VM_NAME_TAKEN", "IMAGE_NOT_FOUND", "CAPACITY_EXCEEDED", "PORT_IN_USE", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
+    ...["VM_NAME_TAKEN", "IMAGE_NOT_FOUND", "IMAGE_NAME_CONFLICT", "CAPACITY_EXCEEDED", "PORT_IN_USE", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
     // another removes or kills it while it starts
     ...["VM_NOT_FOUND", "VM_DIED"],
   ] as ErrorCode[],
   start: ["VM_NOT_FOUND", "VM_STATE_CONFLICT", "CAPACITY_EXCEEDED", "PORT_IN_USE", "IDEMPOTENCY_CONFLICT", "CANCELLED", "VM_DIED"],
   stop: ["VM_NOT_FOUND", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
   rm: ["VM_NOT_FOUND", "VM_RUNNING", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
-  pull: ["IMAGE_NOT_FOUND", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
+  // another has given the name to something else meanwhile
+  pull: ["IMAGE_NOT_FOUND", "IMAGE_NAME_CONFLICT", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
   verify: ["IMAGE_NOT_FOUND", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
   rebuild: ["IMAGE_NOT_FOUND", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
   kill: ["VM_NOT_FOUND", "VM_NOT_RUNNING"],

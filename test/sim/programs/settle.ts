@@ -73,6 +73,8 @@ const atRest = async (house: House): Promise<void> => {
   do {
     if (pauseMs >= PATIENCE_MS) throw new Violation("no-end", `after an hour this is under way: ${underWay(core).join("; ")}`);
     await house.scheduler.clockOf().sleep(pauseMs, { signal: never });
+    // whoever asked has gone, and nobody stops the VMs whose memory it waits for
+    for (const { id, state } of core.operations.list({ all: false })) if (state === "queued") core.operations.cancel(id);
     pauseMs *= LATER;
   } while (underWay(core).length > 0);
 };
