@@ -37,7 +37,13 @@ export const readGuestNotes = async (ground: Ground, vms: readonly VmView[]): Pr
 /** A copy is looked into, whose journal is played first. */
 const readDisk = async (disk: string, copy: string): Promise<string> => {
   try {
-    await copyFile(disk, copy);
+    if (
+      !(await ifThere(
+        copyFile(disk, copy).then(() => true),
+        false,
+      ))
+    )
+      return ""; // it has gone with its VM meanwhile
     await run("e2fsck", ["-fy", copy]).catch((error: { readonly code?: number }) => {
       if (error.code !== 1) throw error; // what was amiss is put right
     });
