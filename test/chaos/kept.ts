@@ -13,4 +13,8 @@ export const KEPT: readonly (Omit<ChaosRequest, "seeds"> & { readonly found: str
     ...{ driver: "fake", first: 119, ops: 200, clients: 8 },
     found: "an operation whose end a full disk did not take stayed running for all who came later (operations/operations.test.ts)",
   },
+  {
+    ...{ driver: "fake", first: 1010, ops: 200, clients: 8 },
+    found: "a deletion that a full disk kept from its end failed as INTERNAL, and not as DISK_FULL",
+  },
 ];

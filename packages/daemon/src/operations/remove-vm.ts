@@ -83,7 +83,8 @@ const removeUnderLock = async (
   try {
     await runSaga(DELETE_SAGA, { context: { core, id }, record: saga, log, signal: never, onStep, checkpoint: core.checkpoint });
   } catch (error) {
-    throw new KilnError("INTERNAL", `deleting the VM ${record.name} left something behind: ${asKilnError(error).message}`, {
+    const { code, message } = asKilnError(error);
+    throw new KilnError(code, `deleting the VM ${record.name} left something behind: ${message}`, {
       ...{ cause: error, object: record.name, hint: `try again with \`kiln rm -f ${record.name}\`` },
     });
   }
