@@ -47,7 +47,10 @@ export class SimKernels implements KernelSets {
         }),
       );
     }
-    if (!(await this.#isWhole(key, builder))) throw new KilnError("ARTIFACT_DAMAGED", `the kernel ${key} is not there`, { object: key });
+    if (!(await this.#isWhole(key, builder))) {
+      await this.remove(key);
+      throw new KilnError("ARTIFACT_DAMAGED", `the kernel ${key} was damaged while it was built`, { object: key });
+    }
     const fingerprints = this.#fingerprints(key);
     const sizeBytes = FILES.reduce((sum, name) => sum + bytesOf(name, builder).length, 0);
     const createdAt = new Date(this.#clock.now()).toISOString();

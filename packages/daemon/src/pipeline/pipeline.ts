@@ -224,6 +224,7 @@ export class Pipeline {
   /** The newest kernel set that this Kiln's agent is in; built where there is none. */
   async ensureKernel(options: WorkOptions): Promise<KernelRecord> {
     const { kernels, kernelSets, work, checkpoint } = this.#parts;
+    let damaged: KernelRecord | null = null;
     return work.run(
       {
         kind: "kernel.build",
@@ -234,10 +235,12 @@ export class Pipeline {
           const record = kernels.listKernels().find((one) => one.name === KERNEL_NAME && one.builderDigest === builderDigest);
           if (record === undefined) return null;
           if (await kernelSets.isWhole(record, { signal })) return record;
-          kernels.forgetKernel(record.key);
+          damaged = record;
           return null;
         },
         make: async (context) => {
+          // not before: until it is this caller's turn, another one may put a whole one in its place
+          if (damaged !== null) kernels.forgetKernel(damaged.key);
           await checkpoint("kernel.begun");
           const record = await kernelSets.build(watchOf(context));
           await checkpoint("kernel.published");
