@@ -116,13 +116,7 @@ export class Client {
       if (turns === TURNS_MOST) throw new Violation("no-end", words);
       // others hold the memory that it waits for, and nobody is going to stop them
       if (view.state === "queued") await this.#house.ask((core) => core.operations.cancel(pending.id));
-      else if (!this.#somebodyQueues()) throw new Violation("no-end", words);
     }
-  }
-
-  /** Who waits for a VM waits for those that are before it. */
-  #somebodyQueues(): boolean {
-    return this.#house.core === null || this.#house.core.admission.waiting > 0;
   }
 
   /** As it is when it has ended, or hours later; null where a power failure has taken it back. */

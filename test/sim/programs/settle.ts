@@ -39,12 +39,6 @@ export const settle = async (house: House, oracle: Oracle): Promise<void> => {
   requireGuests(house);
   // what failed pulls have fetched is kept for that long
   await house.scheduler.clockOf().sleep(LINGER_MS, { signal: never });
-  // a damaged kernel set whose rebuild was given up lies there without a record until the next start
-  if (house.damaged.size > 0) {
-    await house.stop();
-    await house.start();
-    await atRest(house);
-  }
   const leftovers = house.world.leftovers();
   if (leftovers.length > 0) throw new Violation("leftovers", `all was removed, and this is left: ${leftovers.join("; ")}`);
   await house.stop();
