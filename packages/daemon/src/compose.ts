@@ -71,6 +71,8 @@ export interface Composition extends AsyncDisposable {
   readonly bundles: Bundles;
   /** Answers by idempotency key. */
   readonly requests: RequestStore;
+  /** Takes room on the disk for what has to be written down when it is full. */
+  readonly takeSpareRoom: () => void;
   /** Aborts the core's `stopping`. */
   readonly beginStop: () => void;
 }
@@ -137,7 +139,7 @@ export const compose = (parts: { config: Config; paths: HomePaths; journal: Jour
   return {
     core,
     beginStop: () => stop.abort(new KilnError("DAEMON_UNREACHABLE", "the daemon ends")),
-    requests: new SqliteRequestStore(database),
+    ...{ requests: new SqliteRequestStore(database), takeSpareRoom: () => database.takeSpareRoom() },
     ...createUploads({ shelf, rootfsFiles }, { leases, version }),
     [Symbol.asyncDispose]: async () => {
       await networks[Symbol.asyncDispose]();

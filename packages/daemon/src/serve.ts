@@ -45,6 +45,7 @@ export const serveHome = async (service: Service): Promise<void> => {
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
   void sweepRegularly(composition.core);
   const scrubbing = scrubSlowly(composition.core);
+  void takeRoomLater(composition);
   tell(composition.core, { type: "daemon.started", subject: "daemon", data: { id: null, pid: process.pid, version: service.version } });
   log.info({ home: paths.home, version: service.version }, "the daemon is ready");
   const by = await stopped.promise;
@@ -52,6 +53,18 @@ export const serveHome = async (service: Service): Promise<void> => {
   log.info({ by }, "the daemon stops; its VMs run on");
   await shutDown(composition, { server, sockets });
   await scrubbing;
+};
+
+/** Whoever started the daemon has something to do first. */
+const ROOM_AFTER_MS = 3_000;
+
+const takeRoomLater = async ({ core, takeSpareRoom }: Composition): Promise<void> => {
+  try {
+    await core.clock.sleep(ROOM_AFTER_MS, { signal: core.stopping });
+    takeSpareRoom();
+  } catch (error) {
+    if (!core.stopping.aborted) core.journal.warn({ error: String(error) }, "no room could be taken on the disk ahead");
+  }
 };
 
 /** A mistyped failpoint must not pass for a test. */

@@ -5,6 +5,7 @@ import { type EventDraft, KilnError } from "@kiln/protocol";
 import { type Clock, systemClock } from "@kiln/std";
 import { declareFailpoint, type Failpoint, failpointNow } from "@kiln/std/node";
 import { EventJournal } from "./event-journal.ts";
+import { takeSpareRoom } from "./spare-room.ts";
 
 /** Forward-only. A migration that has run anywhere is never edited; a new one is appended. */
 const MIGRATIONS: readonly string[] = [
@@ -61,12 +62,14 @@ export type Tell = (event: EventDraft) => void;
 /** One connection to kiln.db, with statements prepared once. The daemon is the only writer. */
 export class Database implements Disposable {
   readonly #connection: DatabaseSync;
+  readonly #path: string;
   readonly #statements = new Map<string, StatementSync>();
   readonly events: EventJournal;
 
   /** `connection`: one that is open already, which belongs to the database from then on. */
   constructor(path: string, { clock = systemClock, connection }: { clock?: Pick<Clock, "now">; connection?: DatabaseSync } = {}) {
     this.#connection = connection ?? new DatabaseSync(path);
+    this.#path = path;
     this.events = new EventJournal(clock);
     try {
       this.#connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000");
@@ -135,6 +138,11 @@ export class Database implements Disposable {
       if (this.#connection.isTransaction) this.#connection.exec("ROLLBACK");
       throw error;
     }
+  }
+
+  /** For what has to be written down while the disk is full. It takes tens of milliseconds; where there is no room, none is taken. */
+  takeSpareRoom(): void {
+    takeSpareRoom(this.#connection, this.#path);
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,10 @@
 /** Limits of what is kept in the database, each with its reason. */
 export const STORE_LIMITS = {
+  /**
+   * Taken on the disk ahead, once in the file and twice in its log: that has to hold the thousand pages after which SQLite begins it
+   * anew, and the last write's beside.
+   */
+  spareBytes: 2_304 << 10,
   /** Stretches of the journal that are kept until the next event, for others who ask for the same: most ask for the newest. */
   eventBatches: 8,
   /** Some seven hundred runs of a VM, or a day of a busy home: 4 MB, and a client that was away reads it in a blink. */
