@@ -118,14 +118,30 @@ export class SimLogs implements VmLogs {
     const path = `${this.#directoryOf(id)}/${LOG}`;
     const bytes = await this.#home.readIfThere(path);
     if (bytes === null) return null;
-    const whole = bytes.lastIndexOf(NEWLINE) + 1;
-    if (repair && whole < bytes.length) await this.#home.files.truncate(path, whole);
-    const text = new TextDecoder().decode(bytes.subarray(0, whole));
-    const lines = text.split("\n").filter((line) => line !== "");
-    return new SimLog(
-      this.#home,
-      path,
-      lines.map((line) => JSON.parse(line) as Line),
-    );
+    const { lines, wholeBytes } = readLines(bytes);
+    if (repair && wholeBytes < bytes.length) await this.#home.files.truncate(path, wholeBytes);
+    return new SimLog(this.#home, path, lines);
   }
 }
+
+/** Up to the first that a power failure has left half written: what was written behind it is lost. */
+const readLines = (bytes: Uint8Array): { lines: Line[]; wholeBytes: number } => {
+  const lines: Line[] = [];
+  let at = 0;
+  for (let end = bytes.indexOf(NEWLINE, at); end >= 0; end = bytes.indexOf(NEWLINE, at)) {
+    const line = parseLine(new TextDecoder().decode(bytes.subarray(at, end)));
+    if (line === null) break;
+    lines.push(line);
+    at = end + 1;
+  }
+  return { lines, wholeBytes: at };
+};
+
+const parseLine = (text: string): Line | null => {
+  try {
+    return JSON.parse(text) as Line;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+};
