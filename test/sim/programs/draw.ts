@@ -13,7 +13,7 @@ const GUEST_PORTS = [80, 81] as const;
 const CLIENTS_MOST = 8;
 const COMMANDS_MOST = 6;
 /** The larger the program, the fewer of them in a second; most defects need few commands. */
-const SMALL = 0.6;
+const SMALL = 0.9;
 
 /** How often each is drawn, against the sum. */
 const COMMAND_WEIGHTS: Readonly<Record<CommandName, number>> = {
@@ -59,7 +59,7 @@ export const drawProgram = (seed: number): Program => {
   return {
     setting,
     clients: Array.from({ length: clients }, (_, client) =>
-      Array.from({ length: 1 + dice.below(isSmall ? 4 : COMMANDS_MOST) }, (_, index) =>
+      Array.from({ length: 1 + dice.below(isSmall ? 3 : COMMANDS_MOST) }, (_, index) =>
         drawCommand(dice, { first: index === 0, nonce: `n-${client}-${index}`, pool: setting.pool }),
       ),
     ),

@@ -123,6 +123,8 @@ const requireWholeFiles = (house: House): void => {
     const path = core.rootfsFiles.path(key);
     const bytes = house.world.disk.peek(path);
     if (house.damaged.has(path)) continue;
+    // the end of a record may be what a power failure has taken back; the next use notices that its file is gone (I7)
+    if (bytes === null && house.outages > 0) continue;
     const found = bytes === null ? "missing" : `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
     if (found !== digest) throw new Violation("published-is-whole", `the rootfs ${key} was published as ${digest} and is ${found}`);
   }

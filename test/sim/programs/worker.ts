@@ -8,6 +8,9 @@ import { checkOf } from "./violation.ts";
 /** More would say the same. */
 const FINDINGS_MOST = 50;
 
+/** Most errors are expected and looked at by their code; a seed that fails is replayed with all of its words. */
+Error.stackTraceLimit = 0;
+
 const { first, stride, count } = workerData as Share;
 let [schedules, steps, crashes, commands] = [0, 0, 0, 0];
 const findings: Finding[] = [];

@@ -72,10 +72,13 @@ export class SimPoolDirectories implements PoolDirectories {
   async make(entry: string): Promise<{ directory: string; scratchDisk: string }> {
     const directory = `${HOME.pool}/${entry}`;
     const scratchDisk = `${directory}/scratch.ext4`;
+    await using undo = new AsyncDisposableStack();
     await orDiskFull(entry, async () => {
       await this.#home.makeDirectory(directory);
+      undo.defer(() => this.remove(directory));
       await this.#home.files.create(scratchDisk);
     });
+    undo.move();
     return { directory, scratchDisk };
   }
 

@@ -20,9 +20,12 @@ export class HomePool implements PoolDirectories {
 
   async make(entry: string, { signal }: { signal: AbortSignal }): Promise<{ directory: string; scratchDisk: string }> {
     const directory = join(this.#root, entry);
+    await using undo = new AsyncDisposableStack();
     await mkdir(directory, { mode: 0o700 });
+    undo.defer(() => this.remove(directory));
     const scratchDisk = join(directory, "scratch.ext4");
     await this.#write({ path: scratchDisk, sizeBytes: SCRATCH_BYTES, uuid: this.#randomUuid() }, { signal });
+    undo.move();
     return { directory, scratchDisk };
   }
 
