@@ -1,4 +1,5 @@
 /** One seed from its first command to the judgement of what is left. */
+import { OPERATION_LIMITS } from "../../packages/daemon/src/operations/limits.ts";
 import { rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { asKilnError, KilnError, type KilnEvent, type VmView } from "@kiln/protocol";
@@ -43,6 +44,8 @@ export const runSeed = async (ground: Ground, plan: Plan): Promise<SeedResult> =
   await ground.makeRoom();
   ground.registry.mood = null;
   await ground.ensureDaemon();
+  // what a full disk did not take is written down within that time
+  if (plan.faults.some(({ fault }) => fault.kind === "fill-disk")) await sleep(2 * OPERATION_LIMITS.unwrittenMs);
   const complaints = await judge(ground, { plan, ledger, since });
   return {
     ...{ seed: plan.seed, complaints, outcomes: ledger.outcomes, faults: plan.faults.map(({ fault }) => fault.kind) },

@@ -13,6 +13,7 @@ import type { Core } from "./operations/core.ts";
 import { suspendOperations } from "./operations/hand-over.ts";
 import { type LeftFiles, reconcile } from "./operations/reconcile.ts";
 import { scrubSlowly } from "./operations/scrub-slowly.ts";
+import { healRegularly } from "./operations/heal-vms.ts";
 import { sweepRegularly } from "./operations/sweep.ts";
 import { tell } from "./operations/tell.ts";
 import { needsNetwork } from "./operations/vm-network.ts";
@@ -44,6 +45,7 @@ export const serveHome = async (service: Service): Promise<void> => {
   using _socket = await listen(server, paths);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stopped.resolve(signal));
   void sweepRegularly(composition.core);
+  void healRegularly(composition.core);
   const scrubbing = scrubSlowly(composition.core);
   void takeRoomLater(composition);
   tell(composition.core, { type: "daemon.started", subject: "daemon", data: { id: null, pid: process.pid, version: service.version } });

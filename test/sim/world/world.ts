@@ -2,6 +2,7 @@ import type { Clock } from "@kiln/std";
 import type { Core, Journal } from "../../../packages/daemon/src/operations/core.ts";
 import { suspendOperations } from "../../../packages/daemon/src/operations/hand-over.ts";
 import { reconcile } from "../../../packages/daemon/src/operations/reconcile.ts";
+import { healRegularly } from "../../../packages/daemon/src/operations/heal-vms.ts";
 import { sweepRegularly } from "../../../packages/daemon/src/operations/sweep.ts";
 import type { HomeUsage } from "../../../packages/daemon/src/operations/usage.port.ts";
 import { FakeHost, type FakeHostOptions } from "../../../packages/daemon/src/vmm/fake/host.ts";
@@ -122,6 +123,7 @@ export class SimWorld {
       remove: (path) => home.files.removeTree(path),
     });
     void sweepRegularly(core);
+    void healRegularly(core);
     return daemon;
   }
 

@@ -28,7 +28,7 @@ const adoptVm = async (core: Core, record: VmRecord): Promise<void> => {
   try {
     if (record.isBuilder) await removeBuilder(core, record);
     else if (record.state === "deleting") await finishRemoval(core, record);
-    else if (record.state === "starting") await undoStart(core, record);
+    else if (record.state === "starting") await undoStart(core, record, endedWhileStarting(record));
     else if (record.state === "running" || record.state === "paused" || record.state === "stopping") await takeOver(core, record);
     else if (record.state !== "created" && record.autoRemove) void removeAfterReturn(core, record);
   } catch (error) {
@@ -47,11 +47,14 @@ const removeBuilder = async (core: Core, record: VmRecord): Promise<void> => {
   reportRepair(core, { subject: record.name, id: record.id, found: "the work that it was for ended with its daemon", did: "it is gone" });
 };
 
-const undoStart = async (core: Core, record: VmRecord): Promise<void> => {
+const endedWhileStarting = ({ name }: VmRecord): KilnError =>
+  new KilnError("VM_BOOT_FAILED", `the daemon ended while the VM ${name} was starting`, { object: name });
+
+/** Of a start that nobody is at any more. */
+export const undoStart = async (core: Core, record: VmRecord, error: KilnError): Promise<void> => {
   const ended = await core.driver.endStrays(core.disks.directory(record.id));
   const did = ended === 0 ? "it is failed" : `it is failed, and ${processes(ended)} ended`;
   reportRepair(core, { subject: record.name, id: record.id, found: "its start was half done", did });
-  const error = new KilnError("VM_BOOT_FAILED", `the daemon ended while the VM ${record.name} was starting`, { object: record.name });
   await writeEnd(core, record, error);
 };
 

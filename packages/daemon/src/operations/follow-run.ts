@@ -4,9 +4,11 @@ import type { ExecStatus } from "../vms/agent.port.ts";
 import type { VmmEnd } from "../vms/driver.port.ts";
 import type { LogChunk } from "../vms/log.port.ts";
 import type { VmRecord } from "../vms/record.ts";
+import { LIVE_STATES } from "../vms/states.ts";
 import { type Core, errorView, nowIso } from "./core.ts";
 import { awaitGoodbyes, awaitReturn } from "./client-return.ts";
 import { connectAgent } from "./connect-agent.ts";
+import { OPERATION_LIMITS } from "./limits.ts";
 import { removeVm } from "./remove-vm.ts";
 import { MAIN_EXEC, type RunningVm, type VmExit } from "./running-vms.ts";
 
@@ -137,6 +139,9 @@ const finish = async (core: Core, run: RunningVm, end: VmmEnd): Promise<void> =>
   try {
     await run.session[Symbol.asyncDispose]();
     if (record !== null && record.state !== "deleting") writeExit(core, record, exit);
+  } catch (error) {
+    core.journal.error({ vm: run.id, error: asKilnError(error).message }, "how a VM ended could not be written down");
+    if (record !== null) void writeExitLater(core, record, exit);
   } finally {
     core.running.end(run); // from here on the log is read from its files
     run.finished.resolve(exit);
@@ -161,6 +166,22 @@ const writeExit = (core: Core, record: VmRecord, exit: VmExit): void => {
     },
     { from: [record.state] },
   );
+};
+
+/** Once there is room; until then nobody can start it, as its record says that it runs. */
+const writeExitLater = async (core: Core, record: VmRecord, exit: VmExit): Promise<void> => {
+  while (!core.stopping.aborted) {
+    try {
+      await core.clock.sleep(OPERATION_LIMITS.unwrittenMs, { signal: core.stopping });
+      const now = core.vms.get(record.id);
+      if (now?.epoch !== record.epoch || !LIVE_STATES.has(now.state)) return;
+      writeExit(core, now, exit);
+      if (record.autoRemove) await removeVm(core, record.id, { force: true });
+    } catch (error) {
+      if (!core.stopping.aborted)
+        core.journal.warn({ vm: record.id, error: asKilnError(error).message }, "how a VM ended is tried to be written down again");
+    }
+  }
 };
 
 const SIGKILL_EXIT: VmExit = { exitCode: 137, signal: "SIGKILL", oomKilled: false, error: null };

@@ -142,12 +142,18 @@ class Progress<Context> {
 
   async takeBack(error: KilnError): Promise<void> {
     const failure = { code: error.code, detail: error.message };
-    this.#put({ ...this.#record, failure });
+    const failures: unknown[] = [error];
+    try {
+      this.#put({ ...this.#record, failure });
+    } catch (unwritten) {
+      // what the disk has no room to note is taken back all the same
+      failures.push(unwritten);
+    }
     try {
       await this.unwind(failure);
     } catch (left) {
       throw new KilnError(error.code, `${error.message}; and taking it back failed: ${asKilnError(left).message}`, {
-        cause: new AggregateError([error, left]),
+        cause: new AggregateError([...failures, left]),
         hint: "restart the daemon: it tries again to take it back",
       });
     }
