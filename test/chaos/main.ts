@@ -33,7 +33,16 @@ const parse = (argv: readonly string[]): ChaosRequest & { readonly json: boolean
 
 const interrupt = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => interrupt.abort(new Error(name)));
-const { json, report, kept, ...asked } = parse(process.argv.slice(2));
+const parseOrEnd = (argv: readonly string[]): ReturnType<typeof parse> => {
+  try {
+    return parse(argv);
+  } catch (error) {
+    say(error instanceof Error ? error.message : String(error));
+    process.exit(2);
+  }
+};
+
+const { json, report, kept, ...asked } = parseOrEnd(process.argv.slice(2));
 const requests = kept ? KEPT.map(({ found: _found, ...one }) => ({ ...one, seeds: 1 })) : [asked];
 for (const request of requests) {
   const summary = await runChaos(request, { say, signal: interrupt.signal });

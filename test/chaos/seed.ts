@@ -32,6 +32,7 @@ const POLL_MS = 20;
 const ANSWER_MS = 20_000;
 const RETRY_MS = 200;
 const SAMPLES = 3;
+const ENDS_DAEMON: ReadonlySet<string> = new Set(["kill-daemon", "stop-daemon"]);
 const ON_ITS_WAY: ReadonlySet<string> = new Set(["starting", "stopping", "paused", "deleting"]);
 
 export const runSeed = async (ground: Ground, plan: Plan): Promise<SeedResult> => {
@@ -45,7 +46,7 @@ export const runSeed = async (ground: Ground, plan: Plan): Promise<SeedResult> =
   ground.registry.mood = null;
   await ground.ensureDaemon();
   // what a full disk did not take is written down within that time
-  if (plan.faults.some(({ fault }) => fault.kind === "fill-disk")) await sleep(2 * OPERATION_LIMITS.unwrittenMs);
+  if (plan.faults.some(({ fault }) => fault.kind === "fill-disk")) await sleep(OPERATION_LIMITS.healMs + OPERATION_LIMITS.unwrittenMs);
   const complaints = await judge(ground, { plan, ledger, since });
   return {
     ...{ seed: plan.seed, complaints, outcomes: ledger.outcomes, faults: plan.faults.map(({ fault }) => fault.kind) },
@@ -97,7 +98,10 @@ const judge = async (
   complaints.push(...(await removeAll(ground)));
   complaints.push(...(await untilQuiet(ground)));
   const whole = await eventsSince(ground, since);
-  complaints.push(...judgeJournal(whole), ...judgeTold(ledger.told, whole));
+  complaints.push(...judgeJournal(whole));
+  // an end that a full disk did not take is told all the same, and a daemon that ends before there is room leaves the next one without it
+  const mayBeLost = kinds.has("fill-disk") && [...kinds].some((kind) => ENDS_DAEMON.has(kind));
+  if (!mayBeLost) complaints.push(...judgeTold(ledger.told, whole));
   ground.cursor = whole.at(-1)?.seq ?? since;
   complaints.push(...(await complaintsAbout(ground.home.path, { action: "kill" })));
   return complaints;

@@ -16,7 +16,8 @@ const ALWAYS: Readonly<Record<CommandName, readonly ErrorCode[]>> = {
   verify: ["IMAGE_NOT_FOUND", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
   rebuild: ["IMAGE_NOT_FOUND", "IDEMPOTENCY_CONFLICT", "CANCELLED"],
   kill: ["VM_NOT_FOUND", "VM_NOT_RUNNING"],
-  exec: ["VM_NOT_FOUND", "VM_NOT_RUNNING", "EXEC_NOT_FOUND", "GUEST_AGENT_PROTOCOL", "CANCELLED"],
+  // a VM whose own command has ended takes the channel with it
+  exec: ["VM_NOT_FOUND", "VM_NOT_RUNNING", "EXEC_NOT_FOUND", "GUEST_AGENT_PROTOCOL", "GUEST_AGENT_TIMEOUT", "CANCELLED"],
   wait: ["VM_NOT_FOUND", "VM_STATE_CONFLICT", "VM_DIED", "CANCELLED"],
   "image.rm": ["IMAGE_NOT_FOUND", "IMAGE_IN_USE"],
   tag: ["IMAGE_NOT_FOUND", "IMAGE_NAME_CONFLICT"],

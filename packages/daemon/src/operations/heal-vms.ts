@@ -4,6 +4,7 @@ import { undoStart } from "./adopt-vms.ts";
 import type { Core } from "./core.ts";
 import { OPERATION_LIMITS } from "./limits.ts";
 import { removeVm } from "./remove-vm.ts";
+import { takeBackLeft } from "./resume-operations.ts";
 
 /**
  * VMs that were left on their way, because a full disk did not take the end of what was done to them: a start that failed
@@ -31,11 +32,12 @@ const isLeft = (core: Core, { id, state, operation }: VmRecord): boolean => {
   return !isWorkedOn && !core.operations.list({ all: false }).some(({ key }) => key === id);
 };
 
-/** Until the daemon begins to end. */
+/** Sagas and VMs, until the daemon begins to end. */
 export const healRegularly = async (core: Core): Promise<void> => {
   while (!core.stopping.aborted) {
     try {
       await core.clock.sleep(OPERATION_LIMITS.healMs, { signal: core.stopping });
+      await takeBackLeft(core);
       await healVms(core);
     } catch (error) {
       if (!core.stopping.aborted)

@@ -99,15 +99,25 @@ export const resumeOperations = (core: Core, { sagas }: Interrupted): void => {
   for (const found of [...owners, ...sagas.filter((record) => !owners.includes(record))]) {
     const record = tooOften({ ...found, resumes: found.resumes + 1 });
     core.sagas.put(record);
-    const proceed = CONTINUE[record.saga];
-    const work = async (operation: OperationContext): Promise<string | null> => {
-      if (proceed === undefined) throw new KilnError("INTERNAL", `there is no saga ${record.saga}`);
-      return proceed(core, record, operation);
-    };
+    const work = workOf(core, record);
     core.journal.info({ operation: record.operation, saga: record.saga, backwards: record.failure !== null }, "going on with an operation");
     if (active.has(record.operation)) core.operations.resume(record.operation, work);
     else void takeBackQuietly(core, record, work);
   }
+};
+
+const workOf = (core: Core, record: SagaRecord) => {
+  const proceed = CONTINUE[record.saga];
+  return async (operation: OperationContext): Promise<string | null> => {
+    if (proceed === undefined) throw new KilnError("INTERNAL", `there is no saga ${record.saga}`);
+    return proceed(core, record, operation);
+  };
+};
+
+/** What this daemon's own operations left behind when they failed: there was no room to take it back. */
+export const takeBackLeft = async (core: Core): Promise<void> => {
+  const left = core.sagas.list().filter(({ failure, operation }) => failure !== null && core.operations.findLive(operation) === null);
+  for (const record of left) await takeBackQuietly(core, record, workOf(core, record));
 };
 
 const tooOften = (record: SagaRecord): SagaRecord => {
@@ -129,6 +139,10 @@ const takeBackQuietly = async (core: Core, record: SagaRecord, work: (operation:
   try {
     await work({ ...nobody, ...silent });
   } catch (error) {
+    if (core.sagas.list().some(({ operation }) => operation === record.operation)) {
+      core.journal.warn({ operation: record.operation, error: asKilnError(error).message }, "a failed operation cannot be taken back yet");
+      return;
+    }
     const found = `${record.saga} had failed and left something behind`;
     reportRepair(core, { subject: record.operation, id: record.operation, found, did: "it was taken back" });
     core.journal.warn({ operation: record.operation, error: asKilnError(error).message }, "a failed operation was taken back");
