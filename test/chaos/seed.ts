@@ -46,7 +46,7 @@ export const runSeed = async (ground: Ground, plan: Plan): Promise<SeedResult> =
   ground.registry.mood = null;
   await ground.ensureDaemon();
   // what a full disk did not take is written down within that time
-  if (plan.faults.some(({ fault }) => fault.kind === "fill-disk")) await sleep(OPERATION_LIMITS.healMs + OPERATION_LIMITS.unwrittenMs);
+  if (plan.faults.some(({ fault }) => fault.kind === "fill-disk")) await sleep(2 * OPERATION_LIMITS.unwrittenMs);
   const complaints = await judge(ground, { plan, ledger, since });
   return {
     ...{ seed: plan.seed, complaints, outcomes: ledger.outcomes, faults: plan.faults.map(({ fault }) => fault.kind) },
@@ -103,8 +103,18 @@ const judge = async (
   const mayBeLost = kinds.has("fill-disk") && [...kinds].some((kind) => ENDS_DAEMON.has(kind));
   if (!mayBeLost) complaints.push(...judgeTold(ledger.told, whole));
   ground.cursor = whole.at(-1)?.seq ?? since;
-  complaints.push(...(await complaintsAbout(ground.home.path, { action: "kill" })));
+  complaints.push(...(await leftAtLast(ground, kinds.has("fill-disk"))));
   return complaints;
+};
+
+/** What is left when all is over; what a full disk did not let go is gone with the daemon's next look at it. */
+const leftAtLast = async ({ home }: Ground, wasFull: boolean): Promise<readonly string[]> => {
+  const deadline = performance.now() + (wasFull ? 2 * OPERATION_LIMITS.healMs : 0);
+  for (;;) {
+    const left = await complaintsAbout(home.path, { action: "kill" });
+    if (left.length === 0 || performance.now() > deadline) return left;
+    await sleep(POLL_MS * 10);
+  }
 };
 
 /** What an event tells of a failure that no client may have seen. */

@@ -33,7 +33,7 @@ export const OPERATION_LIMITS = {
   /** Of a scrub's artifacts, what its operation's record keeps: some hundred bytes each. */
   reportedArtifacts: 4096,
   /** Between looks for VMs that were left on their way: rare, and a look is a walk over records that are in memory. */
-  healMs: 5_000,
+  healMs: 15_000,
   /** Between two attempts to write down the ends of operations that a full disk did not take. */
   unwrittenMs: 500,
   /** Ids of ended commands that are remembered for each VM, some hundred KB: a client that asks again does so within seconds. */
