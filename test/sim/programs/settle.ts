@@ -38,7 +38,7 @@ export const settle = async (house: House, oracle: Oracle): Promise<void> => {
   await atRest(house);
   requireGuests(house);
   // what failed pulls have fetched is kept for that long
-  await house.scheduler.clockOf().sleep(LINGER_MS, { signal: never });
+  if (house.world.leftovers().length > 0) await house.scheduler.clockOf().sleep(LINGER_MS, { signal: never });
   const leftovers = house.world.leftovers();
   if (leftovers.length > 0) throw new Violation("leftovers", `all was removed, and this is left: ${leftovers.join("; ")}`);
   await house.stop();
