@@ -14,8 +14,8 @@ test("a seed draws the same program each time, and it survives JSON", () => {
   }
 });
 
-test("three hundred seeds draw every command, fate and fault, from one client to eight", () => {
-  const programs = seeds.map(drawProgram);
+test("two thousand seeds draw every command, fate and fault, from one client to eight", () => {
+  const programs = Array.from({ length: 2_000 }, (_, index) => drawProgram(index + 1));
   const commands = new Set(programs.flatMap(({ clients }) => clients.flat().map((command) => command.do)));
   const fates = new Set(programs.flatMap((program) => program.fates.map((fate) => fate.do)));
   assert.equal(commands.size, 17);
