@@ -44,7 +44,9 @@ export const OPERATIONS: readonly Scenario[] = [
       await kiln.ok("op", "watch", begun.operation);
       const started = await kiln.json<{ operation: string }>("start", "--no-wait", name);
       await kiln.ok("op", "watch", started.operation);
-      const all = (await kiln.json<OperationView[]>("op", "ls", "-a")).filter(({ subject }) => subject === name);
+      const all = (await kiln.json<OperationView[]>("op", "ls", "-a")).filter(({ id }) =>
+        [begun.operation, started.operation].includes(id),
+      );
       const ends = all.map(({ kind, state }) => `${kind} ${state}`);
       assert.deepEqual(new Set(ends), new Set(["vm.create succeeded", "vm.start succeeded"]));
       const one = await kiln.json<OperationView>("op", "inspect", started.operation);
